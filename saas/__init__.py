@@ -1,0 +1,1 @@
+"""Wiring: settings, front-door list, processes; may import anything, imported by nobody."""

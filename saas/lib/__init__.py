@@ -1,0 +1,1 @@
+"""Toolbox: knows Django, knows no app."""

@@ -1,0 +1,132 @@
+"""HTTP habits shared by every app: request ids, error bodies, cursor pages."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from django.db.models import Model, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from rest_framework import exceptions
+from rest_framework.response import Response
+from rest_framework.views import exception_handler
+
+from saas.lib.errors import NotFound, Refusal
+
+Row = TypeVar("Row", bound=Model)
+PAGE_SIZE = 20
+PAGE_SIZE_MAX = 100
+
+
+def api_error(error: Exception, context: dict[str, Any]) -> Response | None:
+    """DRF's exception handler: every expected error in the OpenAI shape; bugs rise."""
+    if isinstance(error, Refusal):
+        return Response(error.body(), status=error.status, headers=error.headers)
+    response = exception_handler(error, context)
+    if response is None:
+        return None
+    refusal = Refusal(_sentence(error), status=response.status_code, code=_code(error), param=_param(error))
+    return Response(refusal.body(), status=response.status_code, headers=dict(response.headers))
+
+
+def _first(detail: Any) -> tuple[str | None, str]:
+    if isinstance(detail, dict) and detail:
+        name, inner = next(iter(detail.items()))
+        return str(name), _first(inner)[1]
+    if isinstance(detail, list) and detail:
+        return None, _first(detail[0])[1]
+    return None, str(detail)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, exceptions.APIException):
+        name, sentence = _first(error.detail)
+        return f"{name}: {sentence}" if name else sentence
+    return "Not found."
+
+
+def _param(error: Exception) -> str | None:
+    return _first(error.detail)[0] if isinstance(error, exceptions.ValidationError) else None
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, exceptions.ValidationError):
+        return "invalid_value"
+    if isinstance(error, exceptions.APIException):
+        return str(error.default_code)
+    return "not_found"
+
+
+@dataclass(frozen=True)
+class CursorPage:
+    """One page of a list: the rows and whether more follow."""
+
+    rows: Sequence[Any]
+    has_more: bool
+
+    def body(self, serialize: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+        """The OpenAI list body with first_id, last_id and has_more."""
+        data = [serialize(row) for row in self.rows]
+        return {
+            "object": "list",
+            "data": data,
+            "first_id": data[0]["id"] if data else None,
+            "last_id": data[-1]["id"] if data else None,
+            "has_more": self.has_more,
+        }
+
+
+def page_size(params: Any) -> int:
+    """The `limit` parameter: 1 to 100, 20 when absent; raises Refusal on anything else."""
+    raw = params.get("limit", str(PAGE_SIZE))
+    if not str(raw).isdecimal() or not 1 <= int(raw) <= PAGE_SIZE_MAX:
+        raise Refusal(f"limit must be a whole number from 1 to {PAGE_SIZE_MAX}.", param="limit")
+    return int(raw)
+
+
+def cursor_page(rows: QuerySet[Row], params: Any, *, cursor: str = "public_id") -> CursorPage:
+    """Newest first, after the object named by `after` (a public id in the same list), at most `limit` rows."""
+    size = page_size(params)
+    rows = rows.order_by("-id")
+    after = params.get("after")
+    if after:
+        anchor = rows.filter(**{cursor: after}).values_list("pk", flat=True).first()
+        if anchor is None:
+            raise NotFound("The object named by `after` does not exist in this list.", param="after")
+        rows = rows.filter(pk__lt=anchor)
+    found = list(rows[: size + 1])
+    return CursorPage(rows=found[:size], has_more=len(found) > size)
+
+
+class RequestIdMiddleware:
+    """Gives every request an id, returned as x-request-id."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        request.request_id = f"req_{secrets.token_hex(12)}"  # type: ignore[attr-defined]
+        response = self.get_response(request)
+        response.headers.setdefault("x-request-id", request.request_id)  # type: ignore[attr-defined]
+        return response
+
+
+class RefusalMiddleware:
+    """Turns a Refusal that left a view into a page, or into JSON under /v1."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Answer expected refusals; let bugs rise."""
+        if not isinstance(error, Refusal):
+            return None
+        if request.path.startswith("/v1/"):
+            return JsonResponse(error.body(), status=error.status, headers=error.headers)
+        return render(request, "refusal.html", {"refusal": error}, status=error.status)
