@@ -1,0 +1,48 @@
+"""How allauth fits in: where people land after signing in, and mail that may fail without failing the page."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
+from django.http import HttpRequest
+from django.urls import reverse
+
+from tenants import queries
+from tenants.models import User
+
+logger = logging.getLogger(__name__)
+
+
+def home_of(user: User) -> str:
+    """The page a person lands on: their first tenant, the console for operators, otherwise a new tenant's form."""
+    found = queries.tenants_of(user)
+    if found:
+        return f"/t/{found[0].slug}/"
+    return reverse("console:index") if user.is_staff else reverse("tenants:create")
+
+
+class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+    """E-mail accounts of Cloister."""
+
+    def get_login_redirect_url(self, request: HttpRequest) -> str:
+        """The person's home."""
+        return home_of(request.user)  # type: ignore[arg-type]
+
+    def get_signup_redirect_url(self, request: HttpRequest) -> str:
+        """The person's home."""
+        return home_of(request.user)  # type: ignore[arg-type]
+
+    def get_email_confirmation_url(self, request: HttpRequest | None, emailconfirmation: Any) -> str:
+        """A link under the public address, never under the Host header of a request."""
+        path: str = reverse("account_confirm_email", args=[emailconfirmation.key])
+        return f"{settings.PUBLIC_URL}{path}"
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Send, or log that the mail server could not be reached: every mail can be asked for again."""
+        try:
+            super().send_mail(template_prefix, email, context)
+        except OSError as error:
+            logger.warning("mail %s not sent (%s)", template_prefix, type(error).__name__)

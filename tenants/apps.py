@@ -1,0 +1,9 @@
+"""Django app: tenants."""
+
+from django.apps import AppConfig
+
+
+class TenantsConfig(AppConfig):
+    """Tenants, members, keys and the vault."""
+
+    name = "tenants"

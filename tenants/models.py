@@ -1,0 +1,201 @@
+"""User, Tenant, Member, Invite, ApiKey, vault objects and their keys, AuditEntry."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
+from django.contrib.auth.models import PermissionsMixin
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from saas.lib.db import public_id, uuid7
+from tenants.scope import TenantForeignKey, TenantOwned
+
+
+class UserManager(BaseUserManager["User"]):
+    """Makes users; the e-mail address is the login."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """A person with a lower-cased e-mail address."""
+        user = self.model(email=self.normalize_email(email).lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> User:
+        """An operator with every right in the console."""
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractBaseUser, PermissionsMixin):
+    """A person; shared by all tenants, since signing in happens before a tenant is known."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    email = models.EmailField(_("e-mail address"), unique=True)
+    name = models.CharField(_("name"), max_length=120, blank=True)
+    is_staff = models.BooleanField(default=False)
+    is_active = models.BooleanField(default=True)
+    date_joined = models.DateTimeField(default=timezone.now)
+
+    USERNAME_FIELD = "email"
+    EMAIL_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+    objects: ClassVar[UserManager] = UserManager()
+
+    def __str__(self) -> str:
+        return self.email
+
+
+class Tenant(models.Model):
+    """A customer. The slug is public, part of model names and never changes."""
+
+    class State(models.TextChoices):
+        """Suspended tenants keep their data and lose everything else."""
+
+        ACTIVE = "active", _("active")
+        SUSPENDED = "suspended", _("suspended")
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    slug = models.SlugField(max_length=40, unique=True)
+    name = models.CharField(max_length=120)
+    pack = models.CharField(max_length=20)
+    state = models.CharField(max_length=12, choices=State.choices, default=State.ACTIVE)
+    suspended_reason = models.CharField(max_length=300, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+class Role(models.TextChoices):
+    """What a member may do, in rising order."""
+
+    VIEWER = "viewer", _("viewer")
+    MEMBER = "member", _("member")
+    OWNER = "owner", _("owner")
+
+
+class Member(TenantOwned):
+    """A person in a tenant, with a role."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    role = models.CharField(max_length=8, choices=Role.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "user"], name="member_once_per_tenant"),
+        ]
+
+
+class Invite(TenantOwned):
+    """An invitation by e-mail; the token is mailed and only its hash kept."""
+
+    email = models.EmailField()
+    role = models.CharField(max_length=8, choices=Role.choices)
+    token_hash = models.CharField(max_length=64)
+    invited_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "token_hash"], name="invite_token_once"),
+        ]
+
+
+def key_id() -> str:
+    """The public id of an API key."""
+    return public_id("key_")
+
+
+class ApiKey(TenantOwned):
+    """What may be known of an API key; the secret's digest is in ApiKeySecret."""
+
+    public_id = models.CharField(max_length=32, default=key_id, editable=False)
+    name = models.CharField(max_length=80)
+    scopes = ArrayField(models.CharField(max_length=12))
+    last4 = models.CharField(max_length=4)
+    created_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True)
+    last_used_at = models.DateTimeField(null=True)
+    revoked_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "public_id"], name="api_key_public_id"),
+        ]
+
+
+class ApiKeySecret(TenantOwned):
+    """HMAC-SHA256 of an API key under the pepper; no operator may read this table."""
+
+    key = TenantForeignKey(ApiKey, on_delete=models.CASCADE)
+    digest = models.CharField(max_length=64)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["digest"], name="api_key_digest"),
+        ]
+
+
+class DataKey(TenantOwned):
+    """The tenant's key, wrapped by the root key; destroying it shreds the tenant."""
+
+    wrapped = models.BinaryField()
+    root_id = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant"], name="one_tenant_key"),
+        ]
+
+
+class VaultObject(TenantOwned):
+    """A sealed object: its kind, size and digest; the bytes are in the object store."""
+
+    kind = models.CharField(max_length=20)
+    version = models.PositiveIntegerField(default=1)
+    size_bytes = models.BigIntegerField()
+    sealed_bytes = models.BigIntegerField()
+    digest = models.CharField(max_length=64)
+    created_at = models.DateTimeField(auto_now_add=True)
+    destroyed_at = models.DateTimeField(null=True)
+
+
+class ObjectKey(TenantOwned):
+    """An object's data key, wrapped by the tenant's key; destroying the row shreds the object."""
+
+    object = TenantForeignKey(VaultObject, on_delete=models.CASCADE)
+    wrapped = models.BinaryField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "object"], name="one_key_per_object"),
+        ]
+
+
+class AuditEntry(TenantOwned):
+    """One change and who made it, chained per tenant; insert only."""
+
+    seq = models.BigIntegerField()
+    at = models.DateTimeField()
+    actor_kind = models.CharField(max_length=10)
+    actor = models.CharField(max_length=200)
+    action = models.CharField(max_length=60)
+    object_type = models.CharField(max_length=40, blank=True)
+    object_id = models.CharField(max_length=80, blank=True)
+    details = models.JSONField(default=dict)
+    previous_hash = models.CharField(max_length=64)
+    entry_hash = models.CharField(max_length=64)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "seq"], name="audit_seq"),
+        ]
