@@ -1,0 +1,1 @@
+"""What is allowed and what was used: knows tenants, not datasets."""

@@ -1,0 +1,97 @@
+"""Reads: a tenant's plan, its standing and what it used this month."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+
+from django.db.models import Sum
+from django.db.models.functions import TruncDate
+from django.utils import timezone
+
+from billing.models import Subscription, UsageEvent
+from billing.plans import FREE, PLANS, Plan
+from tenants.models import Tenant
+
+GRACE = timedelta(days=7)
+READ_ONLY = timedelta(days=21)
+
+
+class Standing(StrEnum):
+    """How a tenant stands with its bill: from all well to suspended; nothing is deleted on the way."""
+
+    GOOD = "good"
+    GRACE = "grace"
+    READ_ONLY = "read_only"
+    SUSPENDED = "suspended"
+
+
+def subscription_of(tenant: Tenant) -> Subscription | None:
+    """The tenant's subscription row; None on the Free plan. Needs the tenant's scope."""
+    return Subscription.objects.of(tenant).first()
+
+
+def plan_of(tenant: Tenant) -> Plan:
+    """The plan in force: a cancelled or incomplete subscription is Free."""
+    found = subscription_of(tenant)
+    paying = {"active", "trialing", "past_due", "unpaid"}
+    return PLANS.get(found.plan, FREE) if found and found.status in paying else FREE
+
+
+def standing_of(tenant: Tenant, *, now: datetime | None = None) -> Standing:
+    """Dunning: 7 days' grace after a failed payment, then 14 days read-only, then suspended."""
+    if tenant.state == Tenant.State.SUSPENDED:
+        return Standing.SUSPENDED
+    found = subscription_of(tenant)
+    if found is None or found.past_due_since is None:
+        return Standing.GOOD
+    overdue = (now or timezone.now()) - found.past_due_since
+    if overdue <= GRACE:
+        return Standing.GRACE
+    return Standing.READ_ONLY if overdue <= READ_ONLY else Standing.SUSPENDED
+
+
+def month_start(now: datetime | None = None) -> datetime:
+    """Midnight UTC of the first of this month."""
+    return (now or timezone.now()).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def usage_this_month(tenant: Tenant, *, now: datetime | None = None) -> dict[str, Decimal]:
+    """Quantity per metered kind since the first of the month, UTC."""
+    rows = UsageEvent.objects.of(tenant).filter(at__gte=month_start(now))
+    used = {str(kind): Decimal(0) for kind in UsageEvent.Kind.values}
+    used.update(rows.values_list("kind").annotate(total=Sum("quantity")))
+    return used
+
+
+@dataclass(frozen=True)
+class Day:
+    """One day of use."""
+
+    day: date
+    predictions: float
+    tokens: float
+    training_seconds: float
+
+
+def usage_by_day(tenant: Tenant, *, days: int = 30, now: datetime | None = None) -> list[Day]:
+    """Daily quantities of the last `days` days, oldest first, only days with use."""
+    since = (now or timezone.now()) - timedelta(days=days)
+    rows = (
+        UsageEvent.objects.of(tenant)
+        .filter(at__gte=since)
+        .values("kind", day=TruncDate("at"))
+        .annotate(total=Sum("quantity"))
+        .order_by("day")
+    )
+    found: dict[date, dict[str, float]] = {}
+    for row in rows:
+        found.setdefault(row["day"], {})[row["kind"]] = float(row["total"])
+    kinds = ("predictions", "tokens", "training_seconds")
+    return [
+        Day(day, *(used.get(kind, 0.0) for kind in kinds))
+        for day, used in found.items()
+        if set(used) & set(kinds)
+    ]
