@@ -1,0 +1,29 @@
+"""train(plan, data): a generator of events that ends in one Trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from modeling.core import heads
+from modeling.core.types import Checkpoint, Event, Plan, TrainingData
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
+
+
+def train(
+    plan: Plan,
+    data: TrainingData,
+    *,
+    models_dir: Path,
+    resume: Checkpoint | None = None,
+    spent: Mapping[str, int] = _NOTHING,
+) -> Iterator[Event]:
+    """Run a plan. The caller commits each Charge before it asks for the next event.
+
+    `spent` are the compositions charged to earlier attempts, by mechanism name; a resumed run draws fresh noise
+    and uses only what remains. Close the generator to stop.
+    """
+    head = heads.load(plan.recipe.task, plan.method)
+    yield from head.train(plan, data, models_dir=models_dir, resume=resume, spent=spent)
