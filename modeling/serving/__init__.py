@@ -1,0 +1,1 @@
+"""Serving: the gateway that answers hot routes and the engine process that owns the weights."""

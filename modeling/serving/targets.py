@@ -1,0 +1,96 @@
+"""What a model name means for a tenant: a base, one of its versions, or what an endpoint points at."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from modeling.core.bases import BASES
+from modeling.models.endpoints import Endpoint
+from modeling.models.versions import ModelVersion
+from saas.lib.errors import NotFound, Refusal
+from tenants import vault
+from tenants.scope import scope
+
+MAX_NAME = 200
+ENCODER, DECODER = "minilm-l6", "smollm2-135m"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to find a model and what opens it; a base has no version."""
+
+    model: str  # the name to answer with: an endpoint answers with its version's name
+    base: str
+    task: str  # classification | recommendation | chat; "" for a base
+    version: str = ""
+    path: str = ""
+    key: bytes = field(default=b"", repr=False)
+    context: tuple[str, str, int] = ("", "", 0)
+
+    def body(self) -> dict[str, Any]:
+        """The engine's fields for this target."""
+        if not self.version:
+            return {"base": self.base}
+        artifact = {
+            "version": self.version,
+            "path": self.path,
+            "key": self.key,
+            "context": list(self.context),
+        }
+        return {"base": self.base, "artifact": artifact}
+
+
+def _unknown() -> NotFound:
+    """One answer for a name that nobody has and for a name that only a stranger has."""
+    return NotFound(
+        "The model does not exist, or you do not have access to it.", code="model_not_found", param="model"
+    )
+
+
+def serving_target(tenant_id: uuid.UUID, model: str) -> Target:
+    """The target of `model` for this tenant; raises NotFound. Opens the tenant's scope; blocking."""
+    if model in BASES:
+        return Target(model=model, base=model, task="")
+    if not model or len(model) > MAX_NAME or "\0" in model:
+        raise _unknown()
+    with scope(tenant_id):
+        found = _version(tenant_id, model)
+        if found is None or found.object is None or found.state != ModelVersion.State.READY:
+            raise _unknown()
+        try:
+            key = vault.data_key(found.object)
+        except vault.KeyDestroyed as error:
+            raise _unknown() from error
+        place = vault.context(found.object)
+        return Target(
+            model=found.name,
+            base=found.base,
+            task=found.task,
+            version=str(found.pk),
+            path=str(vault.object_path(found.object)),
+            key=key,
+            context=(place.tenant, place.object, place.version),
+        )
+
+
+def _version(tenant_id: uuid.UUID, model: str) -> ModelVersion | None:
+    if model.startswith("ft:"):
+        return ModelVersion.objects.of(tenant_id).filter(name=model).select_related("object").first()
+    endpoint = Endpoint.objects.of(tenant_id).filter(name=model).select_related("version__object").first()
+    return None if endpoint is None else endpoint.version
+
+
+def require_task(target: Target, task: str) -> Target:
+    """The target, if it does `task` ("embedding" is for any encoder); raises Refusal with what it does instead."""
+    can = {target.task} if target.task else ({"embedding"} if target.base == ENCODER else {"chat"})
+    if target.base == ENCODER and target.task == "classification":
+        can.add("embedding")
+    if task in can:
+        return target
+    if target.base == ENCODER and not target.task:
+        hint = "It is a base model for embeddings; train a model of your own on it first."
+    else:
+        hint = f"It is made for {target.task or 'chat'}."
+    raise Refusal(f"This model cannot be called here. {hint}", code="wrong_task", param="model")

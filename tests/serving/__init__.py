@@ -1,0 +1,1 @@
+"""Serving: wire, engine process, banks, chat, gateway."""
