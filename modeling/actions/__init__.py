@@ -1,0 +1,1 @@
+"""What the product does: each function decides, writes, audits and announces one change."""

@@ -1,0 +1,73 @@
+"""Privacy accounts: one per lineage of people, opened at its first job, merged when two turn out to share people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from modeling.actions.datasets import overlapping_datasets
+from modeling.core.types import Plan
+from modeling.models import Dataset, DatasetVersion, PrivacyAccount
+from modeling.packs import PACKS
+from tenants.models import Tenant
+
+ROW_UNIT = "row"  # each row is one person
+
+
+def account_for(tenant: Tenant, version: DatasetVersion, plan: Plan) -> PrivacyAccount:
+    """The account of the version's lineage, locked FOR UPDATE: opened, joined or merged as its people demand.
+
+    The caller holds the ledger head's lock, so that two first jobs on shared people cannot open two accounts.
+    """
+    dataset = version.dataset
+    sharing = [dataset, *overlapping_datasets(dataset)]
+    found = _locked(tenant, {one.account_id for one in sharing if one.account_id is not None})
+    account = found[0] if found else _open(tenant, dataset, plan)
+    for other in found[1:]:
+        _merge(tenant, into=account, other=other)
+    _join(tenant, account, sharing)
+    return account
+
+
+def _locked(tenant: Tenant, ids: Iterable[object]) -> list[PrivacyAccount]:
+    """The live accounts behind these ids, oldest first, locked."""
+    accounts = PrivacyAccount.objects.of(tenant).select_for_update()
+    return list(accounts.filter(pk__in=list(ids), merged_into=None).order_by("pk"))
+
+
+def _open(tenant: Tenant, dataset: Dataset, plan: Plan) -> PrivacyAccount:
+    account = PrivacyAccount.objects.of(tenant).create(
+        unit_label=plan.recipe.unit or ROW_UNIT,
+        lifetime_epsilon=PACKS[dataset.pack].lifetime_epsilon,
+        delta=plan.delta,
+    )
+    return PrivacyAccount.objects.of(tenant).select_for_update().get(pk=account.pk)
+
+
+def _merge(tenant: Tenant, *, into: PrivacyAccount, other: PrivacyAccount) -> None:
+    """Two lineages share people: the stricter budget and delta hold, and what either spent counts for both."""
+    into.lifetime_epsilon = min(into.lifetime_epsilon, other.lifetime_epsilon)
+    into.delta = min(into.delta, other.delta)
+    into.no_bound = into.no_bound or other.no_bound
+    into.is_parallel = into.is_parallel and other.is_parallel and into.unit_label == other.unit_label
+    into.save(update_fields=["lifetime_epsilon", "delta", "no_bound", "is_parallel"])
+    accounts = PrivacyAccount.objects.of(tenant)
+    accounts.filter(pk=other.pk).update(merged_into=into)
+    accounts.filter(merged_into=other.pk).update(merged_into=into)
+    Dataset.objects.of(tenant).filter(account=other).update(account=into)
+
+
+def _join(tenant: Tenant, account: PrivacyAccount, sharing: Iterable[Dataset]) -> None:
+    """Put datasets without an account of their own under this one."""
+    for dataset in sharing:
+        label = dataset.unit_column or ROW_UNIT
+        if dataset.unit_fixed and label != account.unit_label and account.is_parallel:
+            account.is_parallel = False
+            account.save(update_fields=["is_parallel"])
+    ids = [dataset.pk for dataset in sharing]
+    Dataset.objects.of(tenant).filter(pk__in=ids, account=None).update(account=account)
+
+
+def family(tenant: Tenant, account: PrivacyAccount) -> list[object]:
+    """The ids of the account and of all that were merged into it."""
+    merged = PrivacyAccount.objects.of(tenant).filter(merged_into=account.pk)
+    return [account.pk, *merged.values_list("pk", flat=True)]

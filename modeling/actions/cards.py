@@ -1,0 +1,100 @@
+"""The model card: filled from artefacts only (plan, ledger, released metrics), never from what somebody remembers."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+from modeling.actions.accounts import ROW_UNIT
+from modeling.actions.privacy import Cost
+from modeling.core import accounting
+from modeling.core.bases import BASES
+from modeling.core.types import Plan, Trained
+from modeling.models import Job
+from modeling.plans import load_plan
+from tenants.models import Tenant
+
+FORMAT = 1
+CODE = ("torch", "opacus", "dp-accounting", "numpy", "safetensors")
+
+
+def build_card(
+    tenant: Tenant, job: Job, trained: Trained, cost: Cost, *, name: str, digest: str
+) -> dict[str, Any]:
+    """The card as JSON. `metrics` hold released (noised and charged) or public numbers only."""
+    plan = load_plan(job.plan)
+    base = BASES[job.base]
+    return {
+        "format": FORMAT,
+        "model": name,
+        "tenant": tenant.slug,
+        "task": job.task,
+        "method": plan.method,
+        "base": {"id": base.id, "name": base.name, "licence": base.licence, "revision": base.revision},
+        "job": job.public_id,
+        "artefact": {"sha256": digest, "format": "safetensors"},
+        "data": _data(job, plan),
+        "privacy": _privacy(job, plan, cost),
+        "metrics": trained.metrics,
+        "training": {
+            "steps": trained.steps,
+            "steps_planned": plan.steps,
+            "seconds": round(trained.seconds, 1),
+        },
+        "notes": list(plan.notes),
+        "limits": _limits(plan),
+        "code": {package: version(package) for package in CODE},
+    }
+
+
+def _data(job: Job, plan: Plan) -> dict[str, Any]:
+    dataset_version = job.dataset_version
+    assert dataset_version is not None  # a job that trained was admitted
+    return {
+        "dataset": dataset_version.dataset.public_id,
+        "version": dataset_version.number,
+        "content_hash": dataset_version.content_hash,
+        "rows": plan.shape.rows,
+        "training_units": plan.shape.train_units,
+        "held_out_units": plan.shape.held_out_units,
+        "items": plan.shape.items,
+        "columns": job.recipe.get("columns", {}),
+        "labels": list(plan.recipe.labels),
+        "declared_public": ["number of units", "label names" if plan.recipe.labels else "catalogue"],
+    }
+
+
+def _privacy(job: Job, plan: Plan, cost: Cost) -> dict[str, Any]:
+    unit = plan.recipe.unit or ROW_UNIT
+    if not plan.mechanisms:
+        return {"mode": "off", "reason": plan.recipe.privacy_off_reason, "unit": unit}
+    return {
+        "mode": "on",
+        "unit": unit,
+        "unit_means": "each row is one person" if unit == ROW_UNIT else f"all rows with the same {unit}",
+        "adjacency": "zero-out (one unit's records removed, their number public)",
+        "epsilon": cost.epsilon,
+        "epsilon_replace_one": cost.epsilon_replace_one,
+        "epsilon_asked": plan.recipe.epsilon,
+        "delta": plan.delta,
+        "accountant": f"PLD, interval {accounting.PLD_INTERVAL}; the exact Gaussian curve for full batches",
+        "mechanisms": [asdict(mechanism) for mechanism in cost.plan.mechanisms],
+    }
+
+
+def _limits(plan: Plan) -> list[str]:
+    sentences = [
+        "The people named by the unit are protected; facts shared by many people are learnt and may be shown."
+    ]
+    if plan.mechanisms:
+        sentences.append(
+            "Accuracy was released with noise, on people held out by a keyed hash; small groups may differ."
+        )
+    else:
+        sentences.append("Trained without privacy: this model may reveal the people in its training data.")
+    if plan.recipe.task == "classification":
+        sentences.append(
+            "Texts unlike the training data get a label too: set abstain_below, and let a person decide."
+        )
+    return sentences

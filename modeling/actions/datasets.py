@@ -1,0 +1,261 @@
+"""Files and datasets: add, cut again by another unit, find overlaps, delete."""
+
+from __future__ import annotations
+
+from django.db import connection
+from django.db.models import Q, Sum
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from billing import limits
+from modeling.actions.inspection import inspect_file
+from modeling.actions.segmenting import Cut, SegmentWriting, existing_ring, insert_unit_keys
+from modeling.core.columns import LABELS_MOST
+from modeling.core.segments import Place
+from modeling.core.tables import ENCODINGS
+from modeling.models import Dataset, DatasetKey, DatasetVersion, File, Inspection, Job, UnitKey
+from modeling.rows import UnitRow, layout_of, read_handles, read_rows, rebuild_content, rows_in_file_order
+from modeling.units import handle_key, held_out_key, is_held_out, person_handle, shares_rows
+from saas.lib import background
+from saas.lib.errors import Conflict, Refusal
+from tenants import audit, vault
+from tenants.audit import Actor
+from tenants.models import Tenant
+
+__all__ = [
+    "UnitRow",
+    "add_file",
+    "delete_file",
+    "distinct_labels",
+    "held_out_key",
+    "inspect_file",
+    "is_held_out",
+    "overlapping_datasets",
+    "read_handles",
+    "read_rows",
+    "rebuild_content",
+    "resegment",
+    "shred_unit",
+    "stored_bytes",
+]
+
+NAME_CHARACTERS = 255
+_SHARED_PEOPLE = """
+SELECT DISTINCT theirs.dataset_id
+FROM modeling_unitkey ours
+JOIN modeling_unitkey theirs ON theirs.tenant_id = ours.tenant_id AND theirs.handle = ours.handle
+WHERE ours.dataset_id = %s AND theirs.dataset_id <> %s AND ours.handle <> %s
+"""
+
+
+def stored_bytes(tenant: Tenant) -> int:
+    """Bytes of the files a tenant keeps, as uploaded."""
+    rows = File.objects.of(tenant).filter(deleted_at=None).exclude(status=File.Status.ERROR)
+    return int(rows.aggregate(total=Sum("size_bytes"))["total"] or 0)
+
+
+def add_file(
+    tenant: Tenant, actor: Actor, *, name: str, purpose: str, writer: vault.VaultWriter, encoding: str = ""
+) -> File:
+    """Keep an upload that has streamed into `writer` and have it inspected; inside the tenant's scope.
+
+    Raises Refusal (purpose, encoding, empty) or LimitReached (413, 402); then the caller aborts the writer.
+    """
+    limits.require_writable(tenant)
+    if purpose not in File.Purpose.values:
+        raise Refusal(_("purpose is fine-tune or user_data."), param="purpose", code="invalid_purpose")
+    if encoding and encoding not in ENCODINGS:
+        raise Refusal(_("encoding is one of %(all)s.") % {"all": ", ".join(ENCODINGS)}, param="encoding")
+    if writer.size_bytes == 0:
+        raise Refusal(_("The file is empty."), param="file", code="empty_file")
+    limits.require(tenant, "storage_bytes", stored_bytes(tenant) + writer.size_bytes)
+    stored = writer.finish()
+    file = File.objects.of(tenant).create(
+        name=name[-NAME_CHARACTERS:] or "file",
+        purpose=purpose,
+        encoding=encoding,
+        size_bytes=stored.size_bytes,
+        object=stored,
+        created_by=actor.label[:200],
+    )
+    Inspection.objects.of(tenant).create(file=file)
+    audit.record(tenant, actor, "file.added", file, bytes=file.size_bytes, purpose=purpose)
+    background.enqueue("modeling.inspect_file", tenant_id=tenant.pk, file_id=file.pk)
+    return file
+
+
+def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
+    """Cut a dataset by another unit ("": each row is one person) into its next version; inside the tenant's scope.
+
+    The former cut is destroyed unless an open job reads it, so that a person's rows lie under one key only. Raises
+    Refusal when a private job fixed the unit, or the column does not exist.
+    """
+    tenant = Tenant.objects.get(pk=version.tenant_id)
+    dataset = Dataset.objects.of(tenant).select_for_update().get(pk=version.dataset_id)
+    versions = DatasetVersion.objects.of(tenant).filter(dataset=dataset)
+    same = versions.filter(unit_column=unit_column, file=version.file).exclude(segments=None)
+    if (found := same.order_by("-number").first()) is not None:
+        return found
+    columns = layout_of(version).columns
+    _require_cuttable(dataset, unit_column, columns)
+    newest = versions.order_by("-number").values_list("number", flat=True)[0]
+    ring, known = existing_ring(dataset)
+    label = dataset.columns.get("label", "")
+    cut = Cut(
+        unit_at=columns.index(unit_column) if unit_column else None,
+        is_catalogue=False,
+        label_at=columns.index(label) if label in columns else None,
+    )
+    with vault.create(tenant, "segments") as sink:
+        place = Place(str(tenant.pk), str(dataset.pk), newest + 1)
+        written = SegmentWriting(tenant, sink, place, ring, known).write(rows_in_file_order(version), cut)
+        insert_unit_keys(dataset, written.new_keys)
+        segments = sink.finish()
+    former = list(versions.exclude(segments=None))
+    made = versions.create(
+        dataset=dataset,
+        number=newest + 1,
+        file=version.file,
+        rows=written.rows,
+        units=written.units,
+        unit_column=unit_column,
+        labels=written.labels,
+        schema=version.schema
+        | {"is_grouped": bool(unit_column), "rows_without_unit": written.rows_without_unit},
+        errors=version.errors,
+        error_count=version.error_count,
+        errors_by_rule=version.errors_by_rule,
+        segments=segments,
+        content_hash=version.content_hash,
+        row_marks=written.marks,
+    )
+    Dataset.objects.of(tenant).filter(pk=dataset.pk).update(
+        unit_column=unit_column, columns={**dataset.columns, "unit": unit_column}
+    )
+    for old in former:
+        _retire(tenant, old)
+    return versions.select_related("dataset").get(pk=made.pk)
+
+
+def _require_cuttable(dataset: Dataset, unit_column: str, columns: tuple[str, ...]) -> None:
+    if dataset.unit_fixed:
+        raise Conflict(
+            _("Whose record a row is was fixed by this dataset's first private job, and cannot change."),
+            param="privacy.unit",
+            code="unit_fixed",
+        )
+    if dataset.is_catalogue:
+        raise Refusal(
+            _("A catalogue holds things, not people: it has no unit of privacy."), param="privacy.unit"
+        )
+    if unit_column and unit_column not in columns:
+        raise Refusal(_("The file has no such column."), param="privacy.unit", code="column_not_found")
+
+
+def _retire(tenant: Tenant, version: DatasetVersion) -> None:
+    """Destroy a former cut's segments, and the keys only it used, unless an open job still reads them."""
+    if Job.objects.of(tenant).filter(dataset_version=version, state__in=Job.OPEN).exists():
+        return
+    handles = list(dict.fromkeys(read_handles(version)))
+    _destroy_segments(tenant, version)
+    others = DatasetVersion.objects.of(tenant).filter(dataset_id=version.dataset_id).exclude(segments=None)
+    used = {handle for other in others for handle in read_handles(other)}
+    gone = [handle for handle in handles if handle not in used]
+    keys = UnitKey.objects.of(tenant).filter(dataset_id=version.dataset_id)
+    for start in range(0, len(gone), 5_000):
+        keys.filter(handle__in=gone[start : start + 5_000]).delete()
+
+
+def _destroy_segments(tenant: Tenant, version: DatasetVersion) -> None:
+    DatasetVersion.objects.of(tenant).filter(pk=version.pk).update(segments=None)
+    if version.segments is not None:
+        vault.destroy(version.segments)
+
+
+def distinct_labels(version: DatasetVersion, column: str) -> list[str]:
+    """The different non-empty values of a column, sorted; raises Refusal when there are more than a label set has."""
+    found: set[str] = set()
+    for row in read_rows(version, columns=[column]):
+        value = row.values.get(column, "")
+        if value != "":
+            found.add(value if isinstance(value, str) else str(value))
+        if len(found) > LABELS_MOST:
+            raise Refusal(
+                _("The label column has more than %(most)s different values.") % {"most": LABELS_MOST},
+                param="columns.label",
+                code="too_many_labels",
+            )
+    return sorted(found)
+
+
+def overlapping_datasets(dataset: Dataset) -> list[Dataset]:
+    """The tenant's other datasets that share people with this one: the same handles, or the same rows in another cut.
+
+    Deleted datasets count as long as something was spent on them. Inside the tenant's scope.
+    """
+    if dataset.is_catalogue:
+        return []
+    tenant_id = dataset.tenant_id
+    tenant = Tenant.objects.get(pk=tenant_id)
+    unnamed = person_handle(handle_key(tenant), "")
+    with connection.cursor() as cursor:
+        cursor.execute(_SHARED_PEOPLE, [dataset.pk, dataset.pk, unnamed])
+        shared = {row[0] for row in cursor.fetchall()}
+    shared |= _sharing_rows(dataset)
+    return list(Dataset.objects.of(tenant_id).filter(pk__in=shared, is_catalogue=False).order_by("id"))
+
+
+def _sharing_rows(dataset: Dataset) -> set[object]:
+    versions = DatasetVersion.objects.of(dataset.tenant_id)
+    ours = [bytes(marks) for marks in versions.filter(dataset=dataset).values_list("row_marks", flat=True)]
+    others = versions.exclude(dataset=dataset).exclude(dataset__is_catalogue=True)
+    found: set[object] = set()
+    for other_id, marks in others.values_list("dataset_id", "row_marks").iterator(chunk_size=20):
+        if other_id not in found and any(shares_rows(mine, bytes(marks)) for mine in ours):
+            found.add(other_id)
+    return found
+
+
+def shred_unit(dataset: Dataset, handle: bytes) -> bool:
+    """Destroy one unit's key: its rows are unreadable in every version, all others stay. False when unknown."""
+    rows = UnitKey.objects.of(dataset.tenant_id).filter(dataset=dataset, handle=handle).exclude(wrapped=b"")
+    return bool(rows.update(wrapped=b""))
+
+
+def delete_file(file: File, actor: Actor) -> None:
+    """Delete a file and shred what was made of it; inside the scope. Raises Conflict while an open job needs it.
+
+    What was spent on its people stays in the ledger. Handles are kept then (without keys), so that uploading the file
+    again joins the same lineage.
+    """
+    tenant = Tenant.objects.get(pk=file.tenant_id)
+    needed = Q(file=file) | Q(catalogue_file=file)
+    if Job.objects.of(tenant).filter(needed, state__in=Job.OPEN).exists():
+        raise Conflict(
+            _("A job still needs this file. Cancel the job or wait for its end."), code="file_in_use"
+        )
+    rows = File.objects.of(tenant).filter(pk=file.pk, deleted_at=None)
+    if not rows.update(deleted_at=timezone.now(), object=None):
+        return
+    if file.object is not None:
+        vault.destroy(file.object)
+    Inspection.objects.of(tenant).filter(file=file).update(done_at=timezone.now())
+    versions = DatasetVersion.objects.of(tenant).filter(file=file)
+    for version in versions.exclude(segments=None):
+        _destroy_segments(tenant, version)
+    datasets = list(versions.values_list("dataset_id", flat=True).distinct())
+    versions.update(labels=[], errors=[])
+    for dataset in Dataset.objects.of(tenant).filter(pk__in=datasets):
+        _shred_dataset(tenant, dataset)
+    audit.record(tenant, actor, "file.deleted", file)
+
+
+def _shred_dataset(tenant: Tenant, dataset: Dataset) -> None:
+    keys = UnitKey.objects.of(tenant).filter(dataset=dataset)
+    if dataset.account_id is None:
+        keys.delete()
+        DatasetVersion.objects.of(tenant).filter(dataset=dataset).update(row_marks=b"")
+    else:
+        keys.update(wrapped=b"")
+    DatasetKey.objects.of(tenant).filter(dataset=dataset).delete()
+    Dataset.objects.of(tenant).filter(pk=dataset.pk).update(deleted_at=timezone.now())

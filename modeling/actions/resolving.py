@@ -1,0 +1,263 @@
+"""From a job's spec to its plan: what was left out is guessed, what cannot be private or useful is refused."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from modeling.actions.datasets import distinct_labels, resegment
+from modeling.actions.privacy import Cost, cost_of
+from modeling.actions.rows import count_units
+from modeling.actions.specs import JobSpec
+from modeling.core import planning
+from modeling.core.bases import BASES
+from modeling.core.types import CoreError, Plan, Recipe, Shape
+from modeling.models import Dataset, DatasetVersion, File
+from modeling.packs import PACKS
+from saas.lib import env
+from saas.lib.errors import NotFound, Refusal
+from tenants.models import Tenant
+
+BASE_OF = {"classification": "minilm-l6", "recommendation": "minilm-l6", "chat": "smollm2-135m"}
+NEEDED = {"classification": ("text", "label"), "recommendation": ("user", "item"), "chat": ("messages",)}
+SUFFIX = re.compile(r"[a-z0-9-]{0,18}")
+USUAL_EPSILON = 8.0
+FEWEST_LABELS = 2
+DEVICE = env.text("TRAINING_DEVICE", "cpu")
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything a job row needs, worked out before any lock."""
+
+    version: DatasetVersion
+    catalogue: DatasetVersion | None
+    columns: dict[str, str]
+    plan: Plan
+    cost: Cost
+
+
+def find_file(tenant: Tenant, public_id: str, *, param: str) -> File:
+    """The tenant's file by public id; raises NotFound, or Refusal when it was refused itself."""
+    found = File.objects.of(tenant).filter(public_id=public_id, deleted_at=None).first()
+    if found is None:
+        raise NotFound(_("There is no such file."), param=param)
+    if found.status == File.Status.ERROR:
+        raise Refusal(
+            _("This file could not be read: %(why)s") % {"why": found.status_details},
+            code="invalid_file",
+            param=param,
+        )
+    return found
+
+
+def check_spec(tenant: Tenant, spec: JobSpec) -> None:
+    """What can be checked before the file is known; raises Refusal."""
+    if not SUFFIX.fullmatch(spec.suffix):
+        raise Refusal(
+            _("A suffix has at most 18 characters out of a-z, 0-9 and hyphen."),
+            param="suffix",
+            code="invalid_suffix",
+        )
+    if spec.task and spec.task not in BASE_OF:
+        raise Refusal(_("task is classification, recommendation or chat."), param="task", code="invalid_task")
+    if spec.model and spec.model not in BASES:
+        raise Refusal(
+            _("There is no base model of this name; choose one of %(names)s.") % {"names": ", ".join(BASES)},
+            param="model", code="model_not_found", status=404,
+        )  # fmt: skip
+    if spec.privacy.mode not in ("on", "off"):
+        raise Refusal(_("privacy.mode is on or off."), param="privacy.mode")
+    if spec.privacy.mode == "off" and len(spec.privacy.reason.strip()) < FEWEST_LABELS:
+        raise Refusal(
+            _("Training without privacy needs a reason; it is shown on the model's card."),
+            param="privacy.reason", code="reason_required",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Guessed:
+    """A spec with everything that was left out filled in from the files."""
+
+    version: DatasetVersion
+    catalogue: DatasetVersion | None
+    task: str
+    columns: dict[str, str]
+    unit: str
+    labels: tuple[str, ...]
+
+
+def resolve(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | None) -> Resolved:
+    """The plan for this spec on these processed files; cuts the dataset by another unit if asked. Raises Refusal."""
+    guessed = guess(tenant, spec, file, catalogue_file)
+    version = guessed.version
+    if guessed.unit != version.unit_column:
+        version = resegment(version, guessed.unit)
+    return plan_for(spec, replace(guessed, version=version), count_units(tenant, version))
+
+
+def guess(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | None) -> Guessed:
+    """Task, columns, unit and labels; writes nothing. Raises Refusal for what cannot be."""
+    version = _version_of(tenant, file, param="training_file")
+    dataset = version.dataset
+    if dataset.is_catalogue:
+        raise Refusal(
+            _("A catalogue holds things, not people's records: upload training data with purpose fine-tune."),
+            param="training_file", code="invalid_file",
+        )  # fmt: skip
+    task = _task(spec, dataset)
+    columns = _columns(spec, version, task)
+    return Guessed(
+        version=version,
+        catalogue=_catalogue(tenant, catalogue_file, task),
+        task=task,
+        columns=columns,
+        unit=_unit(spec, dataset, columns, task),
+        labels=_labels(spec, version, columns) if task == "classification" else (),
+    )
+
+
+def plan_for(spec: JobSpec, guessed: Guessed, units: tuple[int, int]) -> Resolved:
+    """The plan for (training, held-out) units; raises Refusal where it cannot be private or useful."""
+    catalogue = guessed.catalogue
+    shape = Shape(
+        train_units=units[0],
+        held_out_units=units[1],
+        rows=guessed.version.rows,
+        classes=len(guessed.labels),
+        items=catalogue.rows if catalogue else 0,
+    )
+    plan = _plan(_recipe(spec, guessed), shape)
+    return Resolved(guessed.version, catalogue, guessed.columns, plan, cost_of(plan))
+
+
+def _version_of(tenant: Tenant, file: File, *, param: str) -> DatasetVersion:
+    versions = DatasetVersion.objects.of(tenant).filter(file=file).select_related("dataset")
+    found = versions.order_by("-number").first()
+    if found is None or found.segments_id is None:
+        raise Refusal(_("This file has no rows that can be used."), param=param, code="invalid_file")
+    return found
+
+
+def _task(spec: JobSpec, dataset: Dataset) -> str:
+    base = BASES.get(spec.model)
+    fitting = [task for task in BASE_OF if base is None or task in base.tasks]
+    task = spec.task or (dataset.task if dataset.task in fitting else "") or PACKS[dataset.pack].default_task
+    if task not in fitting:
+        raise Refusal(
+            _("The model %(model)s does not do %(task)s.") % {"model": spec.model, "task": task},
+            param="model", code="model_task_mismatch",
+        )  # fmt: skip
+    return task
+
+
+def _columns(spec: JobSpec, version: DatasetVersion, task: str) -> dict[str, str]:
+    """The guessed columns, overridden by the caller's; each must exist."""
+    known = [column["name"] for column in version.schema.get("columns", [])]
+    columns = {role: name for role, name in {**version.dataset.columns, **spec.columns}.items() if name}
+    for role, name in spec.columns.items():
+        if name and name not in known:
+            raise Refusal(
+                _("The file has no column named as the %(role)s column.") % {"role": role},
+                param=f"columns.{role}", code="column_not_found",
+            )  # fmt: skip
+    for role in NEEDED[task]:
+        if role not in columns:
+            raise Refusal(
+                _("Name the %(role)s column: it could not be guessed from the file.") % {"role": role},
+                param=f"columns.{role}", code="column_required",
+            )  # fmt: skip
+    return columns
+
+
+def _unit(spec: JobSpec, dataset: Dataset, columns: dict[str, str], task: str) -> str:
+    """The column that says whose record a row is; fixed for good by the first private job."""
+    asked = spec.privacy.unit if spec.privacy.unit is not None else spec.columns.get("unit")
+    if asked is None:
+        asked = (
+            columns["user"] if task == "recommendation" and not dataset.unit_fixed else dataset.unit_column
+        )
+    if dataset.unit_fixed and asked != dataset.unit_column:
+        raise Refusal(
+            _("Whose record a row is was fixed by this dataset's first private job, and cannot change."),
+            param="privacy.unit", code="unit_fixed", status=409,
+        )  # fmt: skip
+    if task == "recommendation" and asked != columns["user"]:
+        raise Refusal(
+            _("A recommender protects the person in the user column; name it as the unit."),
+            param="privacy.unit",
+        )
+    return asked
+
+
+def _catalogue(tenant: Tenant, file: File | None, task: str) -> DatasetVersion | None:
+    if task != "recommendation":
+        return None
+    if file is None:
+        raise Refusal(
+            _("A recommender needs a catalogue: upload the list of items with purpose user_data."),
+            param="catalogue_file", code="catalogue_required",
+        )  # fmt: skip
+    return _version_of(tenant, file, param="catalogue_file")
+
+
+def _labels(spec: JobSpec, version: DatasetVersion, columns: dict[str, str]) -> tuple[str, ...]:
+    """The class names: given, or those in the file, which the tenant thereby declares public."""
+    guessed = version.dataset.columns.get("label")
+    labels = spec.labels or tuple(
+        version.labels
+        if columns["label"] == guessed and version.labels
+        else distinct_labels(version, columns["label"])
+    )
+    if len(set(labels)) != len(labels) or len(labels) < FEWEST_LABELS:
+        raise Refusal(
+            _("A classifier needs at least two different labels."), param="labels", code="invalid_labels"
+        )
+    return tuple(labels)
+
+
+def _recipe(spec: JobSpec, guessed: Guessed) -> Recipe:
+    dataset = guessed.version.dataset
+    ceiling = PACKS[dataset.pack].epsilon_ceiling
+    epsilon: float | None = (
+        spec.privacy.epsilon if spec.privacy.epsilon is not None else min(USUAL_EPSILON, ceiling)
+    )
+    if spec.privacy.mode == "off":
+        epsilon = None
+    elif epsilon is not None and epsilon > ceiling and not spec.privacy.allow_large_epsilon:
+        raise Refusal(
+            _("%(pack)s data train at an epsilon of at most %(ceiling)g; an owner can allow more for one job.")
+            % {"pack": PACKS[dataset.pack].name, "ceiling": ceiling},
+            param="privacy.epsilon", code="epsilon_ceiling", status=402,
+        )  # fmt: skip
+    return Recipe(
+        task=guessed.task,
+        base=spec.model or BASE_OF[guessed.task],
+        method=spec.method,
+        labels=guessed.labels,
+        epsilon=epsilon,
+        delta=spec.privacy.delta,
+        unit=guessed.unit,
+        max_steps=spec.max_steps,
+        privacy_off_reason=spec.privacy.reason.strip() if epsilon is None else "",
+        large_epsilon_allowed=spec.privacy.allow_large_epsilon,
+    )
+
+
+def _plan(recipe: Recipe, shape: Shape) -> Plan:
+    try:
+        return planning.plan(recipe, shape, DEVICE)
+    except CoreError as error:
+        raise Refusal(error.message, code=error.code, param=_PARAMS.get(error.code)) from None
+
+
+_PARAMS: dict[str, Any] = {
+    "epsilon_too_large": "privacy.epsilon",
+    "invalid_epsilon": "privacy.epsilon",
+    "invalid_delta": "privacy.delta",
+    "invalid_max_steps": "max_steps",
+    "unknown_method": "method",
+}

@@ -1,0 +1,192 @@
+"""Writes a version: rows become frames under their units' keys, and the keys, marks and labels are kept beside them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from django.db import connection
+
+from modeling.core.columns import LABELS_MOST
+from modeling.core.segments import FRAME_ROWS_BYTES, FrameWriter, KeyRing, Place, pack_row
+from modeling.core.tables import Row
+from modeling.grouping import PARTITIONS, Spool
+from modeling.models.datasets import Dataset, DatasetKey, UnitKey
+from modeling.rows import dataset_place, key_ring
+from modeling.units import HANDLE_BYTES, NOBODY, RowHandles, RowMarks, handle_key, person_handle, row_digest
+from tenants import vault
+from tenants.models import Tenant
+
+LABEL_CHARACTERS = 200
+_ROWS_AT_ONCE = 5_000
+_INSERT_KEYS = """
+INSERT INTO modeling_unitkey (id, tenant_id, dataset_id, handle, wrapped)
+SELECT gen_random_uuid(), %s, %s, made.handle, made.wrapped
+FROM unnest(%s::bytea[], %s::bytea[]) AS made (handle, wrapped)
+"""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How rows are cut into units: by a column (its place in the row), by row, or not at all for a catalogue."""
+
+    unit_at: int | None
+    is_catalogue: bool
+    label_at: int | None = None
+
+
+@dataclass
+class Written:
+    """What came of the rows: counts, marks, labels (empty when there are too many), and keys to insert."""
+
+    rows: int = 0
+    units: int = 0
+    lines: int = 0
+    rows_without_unit: int = 0
+    marks: bytes = b""
+    labels: list[str] = field(default_factory=list)
+    new_keys: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+def fresh_ring(tenant: Tenant, dataset_id: uuid.UUID) -> tuple[KeyRing, bytes]:
+    """A key ring under a new dataset key, and that key wrapped for its DatasetKey row."""
+    key = os.urandom(vault.KEY_BYTES)
+    wrapped = vault.wrap(key, key=vault.derive(tenant, "dataset-keys"), bound=dataset_place(dataset_id))
+    return KeyRing(key, str(dataset_id)), wrapped
+
+
+def existing_ring(dataset: Dataset) -> tuple[KeyRing, dict[bytes, bytes]]:
+    """The dataset's ring and its units' wrapped keys; those of shredded units are empty."""
+    rows = UnitKey.objects.of(dataset.tenant_id).filter(dataset=dataset).values_list("handle", "wrapped")
+    known = {bytes(handle): bytes(wrapped) for handle, wrapped in rows.iterator(chunk_size=_ROWS_AT_ONCE)}
+    return key_ring(dataset.tenant_id, dataset.pk), known
+
+
+class SegmentWriting:
+    """Cuts rows into units and seals them into a vault writer, within bounded memory."""
+
+    def __init__(
+        self,
+        tenant: Tenant,
+        sink: vault.VaultWriter,
+        place: Place,
+        ring: KeyRing,
+        known: dict[bytes, bytes] | None = None,
+    ) -> None:
+        self._handle_key = handle_key(tenant)
+        self._frames = FrameWriter(sink, place)
+        self._ring = ring
+        self._known = known or {}
+        self._marks = RowMarks()
+        self._labels: set[str] | None = set()
+        self.written = Written()
+
+    def write(self, rows: Iterable[Row], cut: Cut) -> Written:
+        """Take all rows; returns what was written. The sink still has to be finished by the caller."""
+        counted = self._counted(rows, cut)
+        if cut.is_catalogue:
+            self._write_things(counted)
+        elif cut.unit_at is None:
+            self._write_each(counted)
+        else:
+            self._write_grouped(counted, cut.unit_at)
+        self._frames.flush()
+        self.written.marks = self._marks.packed()
+        self.written.labels = sorted(self._labels or ())
+        return self.written
+
+    def _counted(self, rows: Iterable[Row], cut: Cut) -> Iterator[Row]:
+        written = self.written
+        for row in rows:
+            written.rows += 1
+            written.lines = row.line
+            if cut.label_at is not None and self._labels is not None:
+                label = row.values[cut.label_at]
+                if label not in self._labels:
+                    self._note_label(label)
+            yield row
+
+    def _note_label(self, label: object) -> None:
+        """Keep a new label, or give up on labels: too many or too long, so this is no label column."""
+        if self._labels is None or label is None or label == "":
+            return
+        text = label if isinstance(label, str) else str(label)
+        self._labels.add(text)
+        if len(self._labels) > LABELS_MOST or len(text) > LABEL_CHARACTERS:
+            self._labels = None
+
+    def _write_things(self, rows: Iterator[Row]) -> None:
+        """A catalogue: one key, frames in file order, nobody's record."""
+        key = self._key(NOBODY)
+        part: list[bytes] = []
+        size = 0
+        for row in rows:
+            packed = pack_row(row.line, row.values, row.raw)
+            part.append(packed)
+            size += len(packed)
+            if size >= FRAME_ROWS_BYTES:
+                self._frames.write(NOBODY, key, part)
+                part, size = [], 0
+        if part:
+            self._frames.write(NOBODY, key, part)
+
+    def _write_each(self, rows: Iterator[Row]) -> None:
+        """Each row is one person: a frame and a key for every row, in file order."""
+        handles = RowHandles(self._handle_key)
+        for row in rows:
+            digest = row_digest(self._handle_key, row.values)
+            self._marks.add(digest)
+            handle = handles.of(digest)
+            self._frames.write(handle, self._key(handle), [pack_row(row.line, row.values, row.raw)])
+            self.written.units += 1
+
+    def _write_grouped(self, rows: Iterator[Row], unit_at: int) -> None:
+        """Rows of one person together: partitioned by handle first, grouped in each partition after."""
+        spool = Spool()
+        handles: dict[object, bytes] = {}
+        for row in rows:
+            name = row.values[unit_at]
+            handle = handles.get(name) if isinstance(name, str) else None
+            if handle is None:
+                handle = person_handle(self._handle_key, name)
+                if isinstance(name, str) and len(handles) < 1_000_000:
+                    handles[name] = handle
+            if name is None or name == "":
+                self.written.rows_without_unit += 1
+            self._marks.add(row_digest(self._handle_key, row.values))
+            spool.add(handle[0] % PARTITIONS, handle + pack_row(row.line, row.values, row.raw))
+        handles.clear()
+        for records in spool.partitions():
+            groups: dict[bytes, list[bytes]] = {}
+            for record in records:
+                groups.setdefault(record[:HANDLE_BYTES], []).append(record[HANDLE_BYTES:])
+            for handle, packed in groups.items():
+                self._frames.write(handle, self._key(handle), packed)
+            self.written.units += len(groups)
+
+    def _key(self, handle: bytes) -> bytes:
+        wrapped = self._known.get(handle)
+        if wrapped:
+            return self._ring.open(handle, wrapped)
+        key, wrapped = self._ring.make(handle)
+        if handle in self._known:  # shredded earlier: the key is thrown away, so the rows stay unreadable
+            return key
+        self.written.new_keys.append((handle, wrapped))
+        return key
+
+
+def insert_dataset_key(dataset: Dataset, wrapped: bytes) -> None:
+    """Keep the wrapped key of a new dataset."""
+    DatasetKey.objects.of(dataset.tenant_id).create(dataset=dataset, wrapped=wrapped)
+
+
+def insert_unit_keys(dataset: Dataset, keys: Sequence[tuple[bytes, bytes]]) -> None:
+    """Insert unit keys in bulk. COPY is refused under row-level security, so arrays are unnested."""
+    pairs = iter(keys)
+    with connection.cursor() as cursor:
+        while batch := list(islice(pairs, _ROWS_AT_ONCE)):
+            handles, wrapped = [handle for handle, _ in batch], [key for _, key in batch]
+            cursor.execute(_INSERT_KEYS, [dataset.tenant_id, dataset.pk, handles, wrapped])

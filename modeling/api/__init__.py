@@ -1,0 +1,1 @@
+"""The management API under /v1: OpenAI shapes, one file per noun."""

@@ -1,0 +1,1 @@
+"""What the doors read: budgets, ledgers, jobs, queues."""

@@ -1,0 +1,158 @@
+"""What the pages of data show: rows of the list, one dataset with its columns, versions and runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from modeling.models import Dataset, DatasetVersion, File, Job
+from modeling.queries import job_pages, words
+from modeling.queries.job_pages import JobPage
+from modeling.queries.ledger_pages import AccountCard, account_card
+from tenants.models import Tenant
+
+ERRORS_SHOWN = 50
+JOBS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """One dataset in the list, by its newest version."""
+
+    public_id: str
+    name: str
+    task_words: str
+    rows: int
+    units: int
+    error_count: int
+    is_catalogue: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ColumnRow:
+    """One column: what it holds, what it is used as and why."""
+
+    name: str
+    kind: str
+    role: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class DatasetPage:
+    """One dataset as its page prints it."""
+
+    task_words: str
+    can_train: bool
+    columns: list[ColumnRow]
+    unit_choices: list[str]
+    errors: list[dict[str, Any]]
+    versions: list[DatasetVersion]
+    jobs: list[JobPage]
+    account: AccountCard | None = field(default=None)
+
+
+def use_words(dataset: Dataset) -> str:
+    """What a dataset is good for: a task, a catalogue, or not known yet."""
+    if dataset.is_catalogue:
+        return _("Catalogue")
+    return words.task_words(dataset.task) or _("to be named")
+
+
+def datasets_of(tenant: Tenant) -> list[DatasetRow]:
+    """Datasets that were not deleted, the newest first, by their newest version."""
+    versions = DatasetVersion.objects.of(tenant).filter(dataset__deleted_at=None).select_related("dataset")
+    newest: dict[object, DatasetVersion] = {}
+    for version in versions.order_by("number"):
+        newest[version.dataset_id] = version
+    rows = [
+        DatasetRow(
+            public_id=one.dataset.public_id,
+            name=one.dataset.name,
+            task_words=use_words(one.dataset),
+            rows=one.rows,
+            units=one.units,
+            error_count=one.error_count,
+            is_catalogue=one.dataset.is_catalogue,
+            created_at=one.created_at,
+        )
+        for one in newest.values()
+    ]
+    return sorted(rows, key=lambda row: row.created_at, reverse=True)
+
+
+def unready_files(tenant: Tenant) -> list[File]:
+    """Files that are being checked or were refused, the newest first."""
+    waiting = (File.Status.UPLOADED, File.Status.ERROR)
+    return list(File.objects.of(tenant).filter(deleted_at=None, status__in=waiting).order_by("-id")[:50])
+
+
+def newest_version(tenant: Tenant, dataset: Dataset) -> DatasetVersion | None:
+    """The newest version of a dataset."""
+    return (
+        DatasetVersion.objects.of(tenant)
+        .filter(dataset=dataset)
+        .select_related("file")
+        .order_by("-number")
+        .first()
+    )
+
+
+def dataset_of_file(tenant: Tenant, file: File) -> Dataset | None:
+    """The dataset that a file became part of."""
+    version = DatasetVersion.objects.of(tenant).filter(file=file).select_related("dataset").first()
+    return version.dataset if version else None
+
+
+def dataset_page(tenant: Tenant, dataset: Dataset, version: DatasetVersion) -> DatasetPage:
+    """One dataset as its page prints it."""
+    jobs = (
+        job_pages.jobs_of(tenant)
+        .filter(dataset_version__dataset=dataset)
+        .order_by("-created_at")[:JOBS_SHOWN]
+    )
+    columns = column_rows(dataset, version)
+    account = dataset.account
+    return DatasetPage(
+        task_words=use_words(dataset),
+        can_train=not dataset.is_catalogue and version.segments_id is not None,
+        columns=columns,
+        unit_choices=[one.name for one in columns] if not dataset.is_catalogue else [],
+        errors=version.errors[:ERRORS_SHOWN],
+        versions=list(
+            DatasetVersion.objects.of(tenant)
+            .filter(dataset=dataset)
+            .select_related("file")
+            .order_by("-number")
+        ),
+        jobs=job_pages.job_rows(tenant, jobs),
+        account=account_card(tenant, account) if account else None,
+    )
+
+
+def column_rows(dataset: Dataset, version: DatasetVersion) -> list[ColumnRow]:
+    """The columns of a version with their guessed use and the reason for the guess."""
+    used = {name: role for role, name in dataset.columns.items() if name}
+    guesses = {one["column"]: one for one in version.schema.get("guesses", {}).values()}
+    rows = []
+    for column in version.schema.get("columns", []):
+        name = column.get("name", "")
+        guess = guesses.get(name, {})
+        rows.append(
+            ColumnRow(
+                name=name,
+                kind=str(column.get("kind", "")),
+                role=words.role_words(used[name]) if name in used else "",
+                reason=str(guess.get("reason", "")),
+            )
+        )
+    return rows
+
+
+def open_jobs(tenant: Tenant, dataset: Dataset) -> int:
+    """How many jobs on this dataset have not ended."""
+    return Job.objects.of(tenant).filter(dataset_version__dataset=dataset, state__in=Job.OPEN).count()

@@ -1,0 +1,1 @@
+"""What the API takes and gives, as serializers: the shapes of the OpenAI API, ours beside theirs."""

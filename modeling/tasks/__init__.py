@@ -1,0 +1,7 @@
+"""Background tasks, named `modeling.<verb>_<noun>`; this package imports every module so that Celery finds them."""
+
+from __future__ import annotations
+
+from modeling.tasks import datasets, jobs
+
+__all__ = ["datasets", "jobs"]

@@ -1,0 +1,29 @@
+"""Tasks of data: inspect one file, and send again the hints for files that nobody inspects."""
+
+from __future__ import annotations
+
+from celery import shared_task
+from django.db.models import Q
+from django.utils import timezone
+
+from modeling.actions import inspection
+from modeling.models import Inspection
+from saas.lib.background import enqueue
+from saas.lib.errors import Refusal
+
+HINTS_AT_ONCE = 200
+
+
+@shared_task(name="modeling.inspect_file", throws=(Refusal,))
+def inspect_file(*, tenant_id: str, file_id: str) -> None:
+    """Inspect an uploaded file; nothing happens when somebody else has it or it is done."""
+    inspection.inspect_file(tenant_id, file_id)
+
+
+@shared_task(name="modeling.sweep_inspections")
+def sweep_inspections() -> None:
+    """The rows are the truth: hint again at every inspection that is neither held nor done."""
+    free = Q(lease_until=None) | Q(lease_until__lt=timezone.now())
+    waiting = Inspection.objects.everywhere().filter(free, done_at=None).order_by("id")
+    for tenant_id, file_id in waiting.values_list("tenant_id", "file_id")[:HINTS_AT_ONCE]:
+        enqueue("modeling.inspect_file", tenant_id=tenant_id, file_id=file_id)

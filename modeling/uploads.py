@@ -1,0 +1,133 @@
+"""Uploads stream straight into the vault: no temporary files, no plaintext on disk, and no files anywhere else."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import IO, Any
+
+from django.core.files.uploadedfile import UploadedFile
+from django.core.files.uploadhandler import FileUploadHandler
+from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_protect
+
+from billing import limits
+from modeling.actions.datasets import stored_bytes
+from saas.lib.errors import Refusal
+from tenants import vault
+from tenants.models import Tenant
+from tenants.scope import scope
+
+CHUNK_BYTES = 1 << 18
+ENVELOPE_BYTES = 1 << 16  # what a multipart body may hold beside the file
+
+
+class RefuseUploadHandler(FileUploadHandler):
+    """The default of every page: files are taken by the upload pages and calls only."""
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse at the first byte of a file."""
+        raise Refusal(_("Files are not accepted here."), status=415, code="no_files_here")
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        """Never reached."""
+        return raw_data
+
+    def file_complete(self, file_size: int) -> UploadedFile | None:  # type: ignore[type-arg]
+        """Never reached."""
+        return None
+
+
+class VaultUpload(UploadedFile):  # type: ignore[type-arg]
+    """A file of a form whose bytes are in the vault already; `writer` waits for finish() or abort()."""
+
+    def __init__(self, writer: vault.VaultWriter, *, name: str, content_type: str | None, size: int) -> None:
+        super().__init__(None, name, content_type, size)
+        self.writer = writer
+
+
+class VaultUploadHandler(FileUploadHandler):
+    """Streams one file into the tenant's vault, up to the plan's storage limit. Call `abort()` when all is done."""
+
+    chunk_size = CHUNK_BYTES
+
+    def __init__(self, tenant: Tenant, request: HttpRequest | None = None) -> None:
+        super().__init__(request)
+        self.tenant = tenant
+        self._writer: vault.VaultWriter | None = None
+        with scope(tenant):
+            limits.require_writable(tenant)
+            self._stored = stored_bytes(tenant)
+            self._allowance = limits.ceiling(tenant, "storage_bytes") - self._stored
+
+    def handle_raw_input(
+        self,
+        input_data: IO[bytes],
+        META: dict[str, str],  # noqa: N803 - Django's name
+        content_length: int,
+        boundary: str,
+        encoding: str | None = None,
+    ) -> tuple[Any, Any] | None:
+        """Refuse by the declared length before reading the body."""
+        if content_length - ENVELOPE_BYTES > self._allowance:
+            self._refuse(content_length - ENVELOPE_BYTES)
+        return None
+
+    def new_file(self, *args: Any, **kwargs: Any) -> None:
+        """Begin the object; a second file in one form is refused."""
+        super().new_file(*args, **kwargs)
+        if self._writer is not None:
+            raise Refusal(_("Send one file at a time."), param="file", code="one_file")
+        self._writer = vault.create(self.tenant, "upload")
+
+    def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
+        """Seal a chunk; nothing is handed on to another handler."""
+        assert self._writer is not None
+        if start + len(raw_data) > self._allowance:
+            self._refuse(start + len(raw_data))
+        self._writer.write(raw_data)
+        return None
+
+    def file_complete(self, file_size: int) -> UploadedFile | None:  # type: ignore[type-arg]
+        """The form's file: a name and a writer that holds everything."""
+        assert self._writer is not None
+        return VaultUpload(
+            self._writer, name=self.file_name or "file", content_type=self.content_type, size=file_size
+        )
+
+    def upload_interrupted(self) -> None:
+        """The client left."""
+        self.abort()
+
+    def abort(self) -> None:
+        """Forget what was not finished; harmless after finish()."""
+        if self._writer is not None:
+            self._writer.abort()
+
+    def _refuse(self, size: int) -> None:
+        self.abort()
+        with scope(self.tenant):
+            limits.require(self.tenant, "storage_bytes", self._stored + size)
+
+
+def takes_upload(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """For upload pages: `@csrf_exempt @member("member", scoped=False) @takes_upload def view(request, …)`.
+
+    Installs the vault handler before the form is read, then checks the CSRF token as usual (which reads the form).
+    `request.FILES["file"]` is a VaultUpload; what the view does not finish is forgotten.
+    """
+
+    @functools.wraps(view)
+    def enter(request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method != "POST":
+            return csrf_protect(view)(request, *args, **kwargs)
+        uploading = VaultUploadHandler(request.tenant, request)
+        request.upload_handlers = [uploading]
+        request.csrf_processing_done = False
+        try:
+            return csrf_protect(view)(request, *args, **kwargs)
+        finally:
+            uploading.abort()
+
+    return enter

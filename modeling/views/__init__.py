@@ -1,0 +1,1 @@
+"""Pages of the product: home, data, training, models, playground, privacy."""

@@ -1,0 +1,177 @@
+"""Pages of data: the list, upload, one file or dataset, samples, the unit of privacy, deletion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import Http404, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from billing import limits
+from modeling.actions.datasets import add_file, delete_file, resegment, stored_bytes
+from modeling.forms import require_confirmation
+from modeling.models import Dataset, DatasetVersion, File
+from modeling.packs import PACKS
+from modeling.queries import data_pages, home, words
+from modeling.uploads import VaultUpload, takes_upload
+from saas.lib.errors import NotFound, Refusal
+from tenants import vault
+from tenants.access import MemberRequest, has_role, member
+from tenants.audit import Actor
+from tenants.scope import scope
+
+
+@require_GET
+@member("viewer")
+def data_list(request: MemberRequest) -> HttpResponse:
+    """Datasets, files that are still checked or were refused, and samples to begin with."""
+    can_edit = has_role(request.member, "member")
+    words_ = {
+        "datasets": data_pages.datasets_of(request.tenant),
+        "files": data_pages.unready_files(request.tenant),
+        "offers": home.sample_offers(request.tenant) if can_edit else [],
+        "can_edit": can_edit,
+    }
+    return render(request, "modeling/data_list.html", words_)
+
+
+@csrf_exempt  # takes_upload checks the token once the upload handler is in place
+@require_http_methods(["GET", "POST"])
+@member("member", scoped=False)
+@takes_upload
+def data_upload(request: MemberRequest) -> HttpResponse:
+    """A form whose file streams into the vault; answers JSON to upload.js and a redirect otherwise."""
+    if request.method != "POST":
+        with scope(request.tenant):
+            room = limits.ceiling(request.tenant, "storage_bytes") - stored_bytes(request.tenant)
+            context = {"room_bytes": max(0, room), "pack_person": words.person(request.tenant)}
+            return render(request, "modeling/data_upload.html", context)
+    wants_json = "application/json" in request.headers.get("Accept", "")
+    try:
+        file = _added(request)
+    except Refusal as refusal:
+        if wants_json:
+            return JsonResponse(refusal.body(), status=refusal.status)
+        raise
+    place = reverse("modeling:data_detail", args=[request.tenant.slug, file.public_id])
+    return JsonResponse({"location": place}, status=201) if wants_json else redirect(place)
+
+
+def _added(request: MemberRequest) -> File:
+    upload: Any = request.FILES.get("file")
+    if not isinstance(upload, VaultUpload):
+        raise Refusal(_("Choose a file first."), param="file", code="no_file")
+    with scope(request.tenant):
+        return add_file(
+            request.tenant,
+            Actor.from_request(request),
+            name=upload.name or "file",
+            purpose=request.POST.get("purpose", "fine-tune"),
+            writer=upload.writer,
+        )
+
+
+@require_POST
+@member("member", scoped=False)
+def add_sample(request: MemberRequest) -> HttpResponse:
+    """Put a sample of the vertical, and the catalogue it needs, into the tenant's data."""
+    samples = {one.slug: one for one in PACKS[request.tenant.pack].samples}
+    wanted = samples.get(request.POST.get("sample", ""))
+    if wanted is None:
+        raise NotFound(_("There is no such sample."))
+    with scope(request.tenant):
+        loaded = home.loaded_samples(request.tenant)
+    for sample in (
+        one for one in (samples.get(wanted.catalogue), wanted) if one is not None and one.slug not in loaded
+    ):
+        content = sample.build()
+        with vault.create(request.tenant, "upload") as writer:
+            writer.write(content)
+            with scope(request.tenant):
+                add_file(
+                    request.tenant,
+                    Actor.from_request(request),
+                    name=sample.filename,
+                    purpose=sample.purpose,
+                    writer=writer,
+                )
+    messages.success(request, _("The sample is being checked. In a few seconds it can be trained on."))
+    return redirect("modeling:data", request.tenant.slug)
+
+
+@require_GET
+@member("viewer")
+def data_detail(request: MemberRequest, public_id: str) -> HttpResponse:
+    """One dataset; or one file until it has become a dataset."""
+    if public_id.startswith("file-"):
+        return _file_detail(request, public_id)
+    datasets = Dataset.objects.of(request.tenant).select_related("account")
+    dataset = get_object_or_404(datasets, public_id=public_id, deleted_at=None)
+    version = data_pages.newest_version(request.tenant, dataset)
+    if version is None:
+        raise Http404
+    context = {
+        "dataset": dataset,
+        "version": version,
+        "page": data_pages.dataset_page(request.tenant, dataset, version),
+        "can_edit": has_role(request.member, "member"),
+    }
+    return render(request, "modeling/data_detail.html", context)
+
+
+def _file_detail(request: MemberRequest, public_id: str) -> HttpResponse:
+    file = get_object_or_404(File.objects.of(request.tenant), public_id=public_id, deleted_at=None)
+    dataset = (
+        data_pages.dataset_of_file(request.tenant, file) if file.status == File.Status.PROCESSED else None
+    )
+    if dataset is not None:
+        place = reverse("modeling:data_detail", args=[request.tenant.slug, dataset.public_id])
+        # htmx would swap a redirect's page into this one: tell it to go there instead.
+        return (
+            HttpResponse(headers={"HX-Redirect": place})
+            if request.headers.get("HX-Request")
+            else redirect(place)
+        )
+    context = {"file": file, "errors": file.errors, "can_edit": has_role(request.member, "member")}
+    return render(request, "modeling/file_detail.html", context)
+
+
+@require_POST
+@member("member")
+def data_unit(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Cut the data by another unit of privacy; refused once a private run fixed it."""
+    dataset = get_object_or_404(Dataset.objects.of(request.tenant), public_id=public_id, deleted_at=None)
+    version = data_pages.newest_version(request.tenant, dataset)
+    if version is None:
+        raise Http404
+    resegment(version, request.POST.get("unit_column", ""))
+    messages.success(request, _("Saved. The rows were cut again by that unit."))
+    return redirect("modeling:data_detail", request.tenant.slug, public_id)
+
+
+@require_POST
+@member("member")
+def data_delete(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Destroy the keys of a dataset or file after its name was typed."""
+    actor = Actor.from_request(request)
+    if public_id.startswith("file-"):
+        file = get_object_or_404(File.objects.of(request.tenant), public_id=public_id, deleted_at=None)
+        require_confirmation(request, file.name)
+        delete_file(file, actor)
+    else:
+        dataset = get_object_or_404(Dataset.objects.of(request.tenant), public_id=public_id, deleted_at=None)
+        require_confirmation(request, dataset.name)
+        ids = (
+            DatasetVersion.objects.of(request.tenant)
+            .filter(dataset=dataset)
+            .values_list("file_id", flat=True)
+        )
+        for file in File.objects.of(request.tenant).filter(pk__in=ids, deleted_at=None):
+            delete_file(file, actor)
+    messages.success(request, _("Deleted. The keys are destroyed."))
+    return redirect("modeling:data", request.tenant.slug)

@@ -1,0 +1,153 @@
+"""Pages of training: the list, a new run with its quote, one run with live charts, one-press sample runs."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.http import HttpResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from modeling.actions import jobs, quoting
+from modeling.actions.specs import JobSpec, PrivacySpec
+from modeling.forms import TrainingForm
+from modeling.models import DatasetVersion
+from modeling.packs import PACKS
+from modeling.queries import home, job_pages, training_choices
+from modeling.queries.pages import older_page
+from modeling.queries.training_choices import QuotePanel
+from saas.lib.errors import NotFound, Refusal
+from tenants.access import MemberRequest, has_role, member
+from tenants.audit import Actor
+
+USUAL_LEVEL = "8"
+
+
+@require_GET
+@member("viewer")
+def training_list(request: MemberRequest) -> HttpResponse:
+    """All runs, the newest first."""
+    page = older_page(request, job_pages.jobs_of(request.tenant), cursor="public_id")
+    rows = job_pages.job_rows(request.tenant, page.rows)
+    words = {**page.links, "jobs": rows, "can_edit": has_role(request.member, "member")}
+    return render(request, "modeling/training_list.html", words)
+
+
+@require_http_methods(["GET", "POST"])
+@member("member")
+def training_new(request: MemberRequest) -> HttpResponse:
+    """Choose data, method and epsilon; the quote follows each change, and POST starts the run."""
+    versions = training_choices.trainable(request.tenant)
+    shelf = training_choices.catalogues(request.tenant)
+    version = _wanted(versions, request)
+    if version is None:
+        return render(request, "modeling/training_new.html", {"form": {"datasets": []}, "can_edit": True})
+    chosen = training_choices.chosen(request.tenant, version.dataset)
+    form = TrainingForm(
+        _filled(request, version, shelf),
+        datasets=[(one.dataset.public_id, one.dataset.name) for one in versions],
+        catalogues=[(one.dataset.public_id, one.dataset.name) for one in shelf],
+        methods=[method.value for method in chosen.methods],
+    )
+    if request.method == "POST" and form.is_valid():
+        job = jobs.start(
+            request.tenant, Actor.from_request(request), _spec(form, version, shelf), user=request.user
+        )
+        return redirect("modeling:job_detail", request.tenant.slug, job.public_id)
+    quote = _quote(request, form, version, shelf)
+    words = {"form": form, "chosen": chosen, "quote": quote, "can_edit": True}
+    return render(
+        request, "modeling/training_new.html", words, status=422 if request.method == "POST" else 200
+    )
+
+
+def _wanted(versions: list[DatasetVersion], request: MemberRequest) -> DatasetVersion | None:
+    """The version of the asked dataset, or the newest one."""
+    asked = (request.POST if request.method == "POST" else request.GET).get("dataset", "")
+    found = [one for one in versions if one.dataset.public_id == asked] or versions
+    return found[0] if found else None
+
+
+def _filled(request: MemberRequest, version: DatasetVersion, shelf: list[DatasetVersion]) -> QueryDict:
+    """What was sent, with the usual values where nothing was."""
+    data = (request.POST if request.method == "POST" else request.GET).copy()
+    data["dataset"] = version.dataset.public_id
+    data.setdefault("level", USUAL_LEVEL)
+    if shelf:
+        data.setdefault("catalogue", shelf[0].dataset.public_id)
+    return data
+
+
+def _spec(form: TrainingForm, version: DatasetVersion, shelf: list[DatasetVersion]) -> JobSpec:
+    asked = form.cleaned_data.get("catalogue", "")
+    catalogue = next((one for one in shelf if one.dataset.public_id == asked), None)
+    needs_one = version.dataset.task == "recommendation"
+    return form.spec(
+        training_file=version.file.public_id if version.file else "",
+        catalogue_file=catalogue.file.public_id if catalogue and catalogue.file and needs_one else "",
+    )
+
+
+def _quote(
+    request: MemberRequest, form: TrainingForm, version: DatasetVersion, shelf: list[DatasetVersion]
+) -> QuotePanel:
+    if not form.is_valid():
+        return QuotePanel(refusal=_("Correct the marked field to see what this run would cost."))
+    try:
+        body = quoting.quote(request.tenant, _spec(form, version, shelf))
+    except Refusal as refusal:
+        return QuotePanel(refusal=str(refusal.message))
+    return training_choices.quote_panel(request.tenant, body)
+
+
+@require_GET
+@member("viewer")
+def job_detail(request: MemberRequest, public_id: str) -> HttpResponse:
+    """One run; job.js goes on from `last_seq`, and asks for ?part=summary when the state changes."""
+    job = get_object_or_404(
+        job_pages.jobs_of(request.tenant).select_related("model_version"), public_id=public_id
+    )
+    words = {
+        "job": job_pages.job_page(request.tenant, job),
+        "model": job.model_version,
+        "can_edit": has_role(request.member, "member"),
+    }
+    if request.GET.get("part") == "summary":
+        return render(request, "modeling/job_part.html", words)
+    words |= {
+        "events": job_pages.told_events(request.tenant, job),
+        "charts": job_pages.charts_of(request.tenant, job),
+    }
+    return render(request, "modeling/training_detail.html", words)
+
+
+@require_POST
+@member("member")
+def job_cancel(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Stop a run; what was spent stays spent."""
+    job = get_object_or_404(job_pages.jobs_of(request.tenant), public_id=public_id)
+    jobs.cancel(request.tenant, Actor.from_request(request), job)
+    messages.success(request, _("The run is being cancelled."))
+    return redirect("modeling:job_detail", request.tenant.slug, public_id)
+
+
+@require_POST
+@member("member")
+def train_sample(request: MemberRequest) -> HttpResponse:
+    """Start a run on sample data at one press, at the vertical's usual epsilon."""
+    slug, method = request.POST.get("sample", ""), request.POST.get("method", "auto")
+    loaded = home.loaded_samples(request.tenant)
+    sample = next((one for one in PACKS[request.tenant.pack].samples if one.slug == slug), None)
+    if sample is None or slug not in loaded or (sample.catalogue and sample.catalogue not in loaded):
+        raise NotFound(_("This sample is not in your data yet. Add it first."))
+    spec = JobSpec(
+        training_file=loaded[slug].public_id,
+        task=sample.task,
+        method=method,
+        columns={role: name for role, name in sample.columns.items() if role != "unit"},
+        catalogue_file=loaded[sample.catalogue].public_id if sample.catalogue else "",
+        privacy=PrivacySpec(epsilon=float(USUAL_LEVEL)),
+        suffix="lora" if method == "lora" else "",
+    )
+    job = jobs.start(request.tenant, Actor.from_request(request), spec, user=request.user)
+    return redirect("modeling:job_detail", request.tenant.slug, job.public_id)
