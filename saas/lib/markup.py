@@ -14,10 +14,28 @@ from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import gettext_lazy, ngettext
 
 register = template.Library()
 
+RULES = {
+    "ragged": gettext_lazy("Wrong number of fields"),
+    "empty": gettext_lazy("Nothing in it"),
+    "line_end": gettext_lazy("Broken line end"),
+    "quote": gettext_lazy("Text after a closing quote"),
+    "quote_open": gettext_lazy("A quote is never closed"),
+    "messages": gettext_lazy("Not a conversation"),
+    "messages_role": gettext_lazy("Unknown role in a conversation"),
+    "messages_user": gettext_lazy("Conversation without a user"),
+    "not_an_object": gettext_lazy("Not a JSON object"),
+    "too_deep": gettext_lazy("Nested too deeply"),
+    "number": gettext_lazy("Number cannot be kept exactly"),
+    "nul": gettext_lazy("Contains a NUL character"),
+    "column_name": gettext_lazy("Column name missing or repeated"),
+    "encoding": gettext_lazy("Not in the stated encoding"),
+    "not_text": gettext_lazy("Not a text file"),
+    "json_list": gettext_lazy("One JSON list instead of lines"),
+}
 BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -181,6 +199,12 @@ def current(context: template.Context, prefix: str) -> str | SafeString:
     exact = prefix.count("/") == 3 and prefix.startswith("/t/")  # Home is the parent of every page
     matches = path == prefix if exact else path.startswith(prefix)
     return SafeString('aria-current="page"') if matches else ""
+
+
+@register.filter
+def rule_words(value: str) -> str:
+    """The rule that a row or file broke, in words; unknown ones by their name."""
+    return str(RULES.get(value, str(value).replace("_", " ").capitalize()))
 
 
 @register.filter

@@ -1,9 +1,9 @@
 """Sealed streams: AES-256-GCM in 256 KiB chunks with a key commitment, random access and no Django.
 
-Layout: header (magic, version, suite, log2 chunk, 32-byte salt, 7-byte nonce prefix), a 32-byte key commitment, then chunks
-of ciphertext and tag. key | commitment = HKDF-SHA512(data key, salt, label | SHA-256(header | context)), so a stream opens
-only under the data key and in the place it was made for. Chunk nonce = prefix | u32 counter | last flag (the STREAM
-construction, Hoang, Reyhanitabar, Rogaway and Vizar 2015), so reordering, cutting and extending are all refused.
+Layout: header (magic, version, suite, log2 chunk, 32-byte salt, 7-byte nonce prefix), a 32-byte key commitment, then
+chunks of ciphertext and tag. key | commitment = HKDF-SHA512(data key, salt, label | SHA-256(header | context)), so a
+stream opens only under the data key and in the place it was made for. Chunk nonce = prefix | u32 counter | last flag
+(the STREAM construction: Hoang, Reyhanitabar, Rogaway and Vizar, 2015): swapped, cut and extended streams are refused.
 """
 
 from __future__ import annotations
@@ -84,10 +84,7 @@ def _nonce(prefix: bytes, index: int, last: bool) -> bytes:
 def _write_all(sink: BinaryIO, data: memoryview) -> None:
     """Write everything, also to an unbuffered sink that takes less at a time."""
     while data:
-        taken = sink.write(data)
-        if taken is None or taken >= len(data):
-            return
-        data = data[taken:]
+        data = data[sink.write(data) :]
 
 
 def _read_into(source: BinaryIO, target: memoryview) -> int:
@@ -173,8 +170,9 @@ class SealWriter:
 class SealReader(io.RawIOBase):
     """A readable, seekable view of the plaintext of a sealed stream in a seekable `source`.
 
-    The preamble and the last chunk are verified before the constructor returns, so `size` is authentic and a stream that
-    was cut or extended never opens; every other chunk is verified before a byte of it is handed out. Raises SealBroken.
+    The preamble and the last chunk are verified before the constructor returns, so `size` is authentic and a stream
+    that was cut or extended never opens; every other chunk is verified before a byte of it is handed out.
+    Raises SealBroken.
     """
 
     def __init__(self, source: BinaryIO, *, key: bytes, context: Context) -> None:
