@@ -1,0 +1,121 @@
+"""The task queue: one app, two queues, the timetable. Messages are hints; the rows are the truth."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from typing import Any
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saas.settings")
+
+from celery import Celery, signals
+from celery.schedules import crontab
+from django.conf import settings
+
+from saas import liveness
+from saas.lib import draining
+from saas.processes import die_with_parent
+
+TRAIN, QUICK = "train", "quick"
+# What a training child needs, loaded once: forked children share the memory.
+BEFORE_FORK = ("torch", "modeling.core.training", "modeling.core.heads.classify")
+TRAINING_NICENESS = 5  # whoever answers people goes first
+
+
+def route(name: str, *_: Any, **__: Any) -> dict[str, str]:
+    """Training runs alone in its own worker; everything else is quick."""
+    return {"queue": TRAIN if name == "modeling.train_job" else QUICK}
+
+
+def every(task: str, seconds: float) -> dict[str, Any]:
+    """A timetable entry; a message expires before the next one, so that a busy worker finds no pile."""
+    return {"task": task, "schedule": seconds, "options": {"expires": seconds}}
+
+
+def nightly(task: str, hour: int, minute: int) -> dict[str, Any]:
+    """A timetable entry for once a night (UTC)."""
+    return {"task": task, "schedule": crontab(hour=hour, minute=minute), "options": {"expires": 3600}}
+
+
+app = Celery("cloister")
+app.conf.update(
+    broker_url=settings.REDIS_URL,
+    broker_connection_retry_on_startup=True,
+    # Longer than any task: Celery over Redis hands an unacknowledged message out again after this time.
+    broker_transport_options={"visibility_timeout": 24 * 3600},
+    result_backend=None,
+    task_ignore_result=True,
+    task_serializer="json",
+    accept_content=["json"],
+    task_default_queue=QUICK,
+    task_routes=(route,),
+    # Acknowledged on receipt: a killed child must not loop as poison, and the sweeper sends lost hints again.
+    task_acks_late=False,
+    worker_prefetch_multiplier=1,
+    worker_hijack_root_logger=False,
+    worker_send_task_events=False,
+    task_annotations={
+        "*": {"soft_time_limit": 1800, "time_limit": 1860},
+        "modeling.train_job": {"soft_time_limit": None, "time_limit": None},
+    },
+    timezone="UTC",
+    beat_schedule={
+        "modeling.sweep": every("modeling.sweep", 15),
+        "billing.process_events": every("billing.process_events", 10),
+        "billing.report_usage": every("billing.report_usage", 300),
+        "billing.meter_storage": every("billing.meter_storage", 3600),
+        "billing.reconcile": nightly("billing.reconcile", 2, 30),
+    },
+)
+if "beat" not in sys.argv:  # the timetable only sends names
+    app.autodiscover_tasks(["tenants", "billing", "modeling"])
+app.set_default()
+
+_parent = os.getpid()
+_kind = ""
+
+
+@signals.celeryd_init.connect
+def _prepare(options: dict[str, Any], **_: Any) -> None:
+    """In the worker's parent, before it forks: the training worker loads torch once for all its children."""
+    global _parent, _kind
+    _parent = os.getpid()
+    _kind = TRAIN if TRAIN in str(options.get("queues")) else QUICK
+    if _kind == TRAIN:
+        for name in BEFORE_FORK:
+            importlib.import_module(name)
+
+
+@signals.worker_process_init.connect
+def _tie_child(**_: Any) -> None:
+    """A forked child dies with its worker, and training yields the cores."""
+    die_with_parent(signal.SIGKILL, _parent)
+    if _kind == TRAIN:
+        os.nice(TRAINING_NICENESS)
+
+
+@signals.worker_ready.connect
+def _worker_lives(**_: Any) -> None:
+    liveness.announce(_kind)
+
+
+@signals.worker_shutting_down.connect
+def _worker_goes(**_: Any) -> None:
+    draining.ask()
+    liveness.withdraw(_kind)
+
+
+@signals.worker_shutdown.connect
+def _worker_gone(**_: Any) -> None:
+    """All is stopped; only the interpreter's own tidying is left, which takes seconds after torch: skip it."""
+    if draining.is_asked():
+        logging.shutdown()
+        os._exit(0)
+
+
+@signals.beat_init.connect
+def _timetable_lives(**_: Any) -> None:
+    liveness.announce("timetable")

@@ -1,0 +1,66 @@
+"""What the console's front page shows: workers and leases, the queue, tenants, this month's usage."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Count, Max, Min, Q, Sum
+from django.utils import timezone
+
+from billing.models import UsageEvent
+from modeling.models import Job, Worker
+from tenants.models import Tenant
+from tenants.scope import OPERATOR
+
+QUIET_AFTER = timedelta(seconds=60)
+
+
+def now() -> dict[str, Any]:
+    """Template context, read through the operator role."""
+    moment = timezone.now()
+    jobs = Job.objects.everywhere()
+    running = {job.pk: job for job in _running()}
+    workers = [
+        {
+            "row": worker,
+            "is_quiet": worker.heartbeat_at < moment - QUIET_AFTER,
+            "job": running.get(worker.job_id) if worker.job_id else None,
+        }
+        for worker in Worker.objects.using(OPERATOR).order_by("kind", "name")
+    ]
+    month = moment.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    usage = UsageEvent.objects.everywhere().filter(at__gte=month).values("kind").order_by("kind")
+    return {
+        "moment": moment,
+        "workers": workers,
+        "expired": [job for job in running.values() if job.lease_until and job.lease_until < moment],
+        "queue": jobs.filter(state__in=Job.WAITING).aggregate(waiting=Count("id"), oldest=Min("created_at")),
+        "waiting_by_tenant": list(
+            jobs.filter(state__in=[*Job.WAITING, Job.State.RUNNING])
+            .values("tenant__slug")
+            .annotate(
+                waiting=Count("id", filter=Q(state__in=Job.WAITING)),
+                running=Count("id", filter=Q(state=Job.State.RUNNING)),
+                latest=Max("created_at"),
+            )
+            .order_by("-waiting", "tenant__slug")[:20]
+        ),
+        "tenants": Tenant.objects.using(OPERATOR).aggregate(
+            active=Count("id", filter=Q(state=Tenant.State.ACTIVE)),
+            suspended=Count("id", filter=Q(state=Tenant.State.SUSPENDED)),
+        ),
+        "suspended": list(
+            Tenant.objects.using(OPERATOR).filter(state=Tenant.State.SUSPENDED).order_by("slug")[:20]
+        ),
+        "usage": [
+            (UsageEvent.Kind(row["kind"]).label, row["total"])
+            for row in usage.annotate(total=Sum("quantity"))
+        ],
+    }
+
+
+def _running() -> list[Job]:
+    columns = Job.OPERATOR_COLUMNS
+    rows = Job.objects.everywhere().filter(state=Job.State.RUNNING).only(*columns, "tenant__slug")
+    return list(rows.select_related("tenant").order_by("started_at"))
