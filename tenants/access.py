@@ -115,7 +115,8 @@ def refuse_suspended(tenant: Tenant) -> None:
     """Raise Forbidden when the tenant is suspended."""
     if tenant.state != Tenant.State.ACTIVE:
         raise Forbidden(
-            _("This tenant is suspended. Its data is kept; write to support to have it restored."), code="tenant_suspended"
+            _("This tenant is suspended. Its data is kept; write to support to have it restored."),
+            code="tenant_suspended",
         )
 
 
@@ -160,6 +161,12 @@ def bearer(header: str) -> str:
     """The key in an Authorization header; "" when there is none."""
     kind, _space, raw = header.partition(" ")
     return raw.strip() if kind.lower() == "bearer" else ""
+
+
+class ApiRequest(Request):
+    """A /v1 request after KeyAuthentication."""
+
+    auth: Caller
 
 
 class KeyAuthentication(BaseAuthentication):
@@ -214,7 +221,8 @@ class TenantAPIView(APIView):
         name = (request.method or "").lower()
         handler = getattr(self, name, None)
         if self.scoped and handler is not None and name in self.http_method_names:
-            setattr(self, name, functools.partial(self._run, handler, request.auth.tenant))
+            caller: Caller = request.auth  # type: ignore[assignment]
+            setattr(self, name, functools.partial(self._run, handler, caller.tenant))
 
     def _run(self, handler: Callable[..., Response], tenant: Tenant, *args: Any, **kwargs: Any) -> Response:
         with scope(tenant):
@@ -228,7 +236,9 @@ def _ticket_key(ticket: str) -> str:
 def issue_ticket(who: Caller | User, tenant: Tenant) -> str:
     """A one-use ticket for a WebSocket, good for 30 seconds. The caller has already been let in to this tenant."""
     ticket = secrets.token_urlsafe(32)
-    holder = {"key": who.key_id} if isinstance(who, Caller) and who.kind == "key" else {"user": _person_id(who)}
+    holder = (
+        {"key": who.key_id} if isinstance(who, Caller) and who.kind == "key" else {"user": _person_id(who)}
+    )
     content = json.dumps({"tenant": str(tenant.pk), "slug": tenant.slug} | holder)
     valkey.client().set(_ticket_key(ticket), content, ex=TICKET_SECONDS)
     return ticket
@@ -239,14 +249,15 @@ def _person_id(who: Caller | User) -> str:
 
 
 def redeem_ticket(ticket: str) -> Caller:
-    """The caller who asked for the ticket, if key, membership and tenant still stand. Raises Unauthenticated, Forbidden.
+    """The caller who asked for the ticket, if key, membership and tenant still stand.
 
+    Raises Unauthenticated and Forbidden.
     A ticket opens WebSockets, which only read: a person's ticket carries every scope.
     """
     content = valkey.client().getdel(_ticket_key(ticket))
     if content is None:
         raise Unauthenticated("This ticket is unknown, used or older than 30 seconds.", code="invalid_ticket")
-    kept = json.loads(content)  # type: ignore[arg-type]
+    kept = json.loads(content)
     tenant_id = uuid.UUID(kept["tenant"])
     if "key" in kept:
         with scope(tenant_id):

@@ -125,7 +125,9 @@ def accept_invite(user: User, token: str) -> Member:
     """Join the inviting tenant. The invitation must be for this person's e-mail address."""
     invite = usable_invite(token)
     if invite.email.lower() != user.email.lower():
-        raise Forbidden(_("This invitation is for another e-mail address. Sign in with that one."), code="other_address")
+        raise Forbidden(
+            _("This invitation is for another e-mail address. Sign in with that one."), code="other_address"
+        )
     with scope(invite.tenant):
         now = timezone.now()
         taken = Invite.objects.of(invite.tenant).filter(pk=invite.pk, accepted_at=None, expires_at__gt=now)
@@ -164,7 +166,9 @@ def remove_member(member: Member, *, actor: Actor) -> None:
 def _keep_an_owner(member: Member) -> None:
     owners = Member.objects.of(member.tenant_id).filter(role=Role.OWNER).select_for_update()
     if not any(owner.pk != member.pk for owner in owners):
-        raise Conflict(_("A tenant needs at least one owner. Make someone else an owner first."), code="last_owner")
+        raise Conflict(
+            _("A tenant needs at least one owner. Make someone else an owner first."), code="last_owner"
+        )
 
 
 def issue_key(
@@ -176,7 +180,9 @@ def issue_key(
     if not name or len(name) > 80:
         raise Refusal(_("Give the key a name of at most 80 characters."), param="name")
     if unknown or not scopes:
-        raise Refusal(_("Choose at least one scope from: %(all)s.") % {"all": ", ".join(keys.SCOPES)}, param="scopes")
+        raise Refusal(
+            _("Choose at least one scope from: %(all)s.") % {"all": ", ".join(keys.SCOPES)}, param="scopes"
+        )
     if expires_at is not None and expires_at <= timezone.now():
         raise Refusal(_("The expiry must lie in the future."), param="expires_at")
     secret = keys.make_key()

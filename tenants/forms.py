@@ -43,6 +43,10 @@ class SignUpForm(SignupForm):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.fields["email"].label = _("E-mail address")
+        self.fields["password1"].help_text = _("At least 10 characters, and not a common password.")
+        for name in ("email", "password1"):
+            self.fields[name].widget.attrs.pop("placeholder", None)
         self.fields["name"].widget.attrs["autocomplete"] = "name"
         self.fields["tenant_name"].widget.attrs["autocomplete"] = "organization"
         if INVITE_IN_SESSION in allauth_context.request.session:  # they join the tenant that invited them

@@ -35,7 +35,11 @@ def checksum(body: str) -> str:
 
 def is_well_formed(raw: str) -> bool:
     """Whether the text has the form and checksum of a key; says nothing about whether it exists."""
-    if len(raw) != len(PREFIX) + BODY_CHARACTERS + CHECK_CHARACTERS or not raw.isascii() or not raw.startswith(PREFIX):
+    if (
+        len(raw) != len(PREFIX) + BODY_CHARACTERS + CHECK_CHARACTERS
+        or not raw.isascii()
+        or not raw.startswith(PREFIX)
+    ):
         return False
     return hmac.compare_digest(checksum(raw[:-CHECK_CHARACTERS]), raw[-CHECK_CHARACTERS:])
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import Case, Q, QuerySet, When
+from django.utils import timezone
 
-from tenants.models import ApiKey, ApiKeySecret, AuditEntry, Invite, Member, Tenant, User
+from tenants.models import ApiKey, ApiKeySecret, AuditEntry, Invite, Member, Role, Tenant, User
 from tenants.scope import TenantQuerySet, door
 
 
 def membership(user: User, slug: str) -> Member | None:
     """This person's membership in the tenant of that slug, with tenant and user loaded; None for a stranger."""
     with door("user_id", str(user.pk)):
-        rows = TenantQuerySet(Member).filter(user=user, tenant__slug=slug)
+        rows: TenantQuerySet[Member] = TenantQuerySet(Member).filter(user=user, tenant__slug=slug)
         return rows.select_related("tenant", "user").first()
 
 
 def memberships(user: User) -> list[Member]:
     """All memberships of a person, with their tenants, by the tenants' names."""
     with door("user_id", str(user.pk)):
-        return list(TenantQuerySet(Member).filter(user=user).select_related("tenant").order_by("tenant__name", "id"))
+        return list(
+            TenantQuerySet(Member).filter(user=user).select_related("tenant").order_by("tenant__name", "id")
+        )
 
 
 def tenants_of(user: User) -> list[Tenant]:
@@ -48,7 +51,8 @@ def tenant_by_id(tenant_id: uuid.UUID) -> Tenant | None:
 
 def team(tenant: Tenant) -> QuerySet[Member]:
     """Members with their people, owners first, then by e-mail address."""
-    return Member.objects.of(tenant).select_related("user").order_by("-role", "user__email")
+    rank = Case(*[When(role=role, then=place) for place, role in enumerate(reversed(Role))])
+    return Member.objects.of(tenant).select_related("user").order_by(rank, "user__email")
 
 
 def open_invites(tenant: Tenant) -> QuerySet[Invite]:
@@ -57,8 +61,8 @@ def open_invites(tenant: Tenant) -> QuerySet[Invite]:
 
 
 def api_keys(tenant: Tenant) -> QuerySet[ApiKey]:
-    """All keys, also revoked ones, newest first."""
-    return ApiKey.objects.of(tenant).order_by("-id")
+    """All keys, also revoked ones, newest first, with `is_expired`."""
+    return ApiKey.objects.of(tenant).annotate(is_expired=Q(expires_at__lte=timezone.now())).order_by("-id")
 
 
 def audit_entries(tenant: Tenant, filters: dict[str, Any]) -> QuerySet[AuditEntry]:

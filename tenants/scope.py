@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from django.db import connection, models, transaction
 
@@ -103,7 +103,7 @@ class ScopedManager(models.Manager[M], Generic[M]):
         tenant_id = identity(tenant)
         if current() != tenant_id:
             raise OutOfScope(f"{self.model.__name__} was asked for outside of its tenant's scope.")
-        rows: TenantQuerySet[M] = TenantQuerySet(self.model).filter(tenant_id=tenant_id)  # type: ignore[assignment]
+        rows: TenantQuerySet[M] = TenantQuerySet(self.model).filter(tenant_id=tenant_id)
         rows.tenant_id = tenant_id
         return rows
 
@@ -133,7 +133,7 @@ class TenantOwned(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     tenant = models.ForeignKey("tenants.Tenant", on_delete=models.CASCADE, related_name="+", editable=False)
 
-    objects: ScopedManager[Self] = ScopedManager()  # type: ignore[assignment, misc]
+    objects: ClassVar[ScopedManager[Self]] = ScopedManager()
 
     class Meta:
         abstract = True

@@ -6,6 +6,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import time
 import uuid
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
+ORPHAN_SECONDS: Final = 24 * 3600
 TenantLike = Tenant | uuid.UUID | str
 
 
@@ -65,7 +67,7 @@ def root_key() -> bytes:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         draft = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as new:
             new.write(os.urandom(KEY_BYTES))
             new.flush()
             os.fsync(new.fileno())
@@ -152,7 +154,7 @@ class VaultWriter:
         return taken
 
     def finish(self) -> VaultObject:
-        """Write the last chunk, move the file into place and insert its rows; inside the caller's scope if one is open."""
+        """Write the last chunk, move the file into place, insert its rows; in the caller's scope if one is open."""
         sealed = self._seal.close()
         os.fsync(self._sink.fileno())
         sealed_bytes = os.fstat(self._sink.fileno()).st_size
@@ -204,34 +206,34 @@ def put(tenant: TenantLike, kind: str, data: bytes) -> VaultObject:
         return writer.finish()
 
 
-def open(object: VaultObject) -> SealReader:  # noqa: A001
+def open(stored: VaultObject) -> SealReader:  # noqa: A001
     """A readable, seekable view of the object's plaintext. Raises KeyDestroyed and SealBroken."""
-    key = data_key(object)
-    source = cast(BinaryIO, object_path(object).open("rb", buffering=0))
+    key = data_key(stored)
+    source = cast(BinaryIO, object_path(stored).open("rb", buffering=0))
     try:
-        return SealReader(source, key=key, context=context(object))
+        return SealReader(source, key=key, context=context(stored))
     except BaseException:
         source.close()
         raise
 
 
-def get(object: VaultObject) -> bytes:
+def get(stored: VaultObject) -> bytes:
     """The whole plaintext in memory. Raises KeyDestroyed and SealBroken."""
-    with open(object) as reader:
+    with open(stored) as reader:
         return reader.readall()
 
 
-def destroy(object: VaultObject) -> None:
+def destroy(stored: VaultObject) -> None:
     """Shred an object: its key goes with the transaction, its bytes after the commit. A second call does nothing."""
-    with _inside(object.tenant_id):
-        ObjectKey.objects.of(object.tenant_id).filter(object_id=object.pk).delete()
-        rows = VaultObject.objects.of(object.tenant_id).filter(pk=object.pk, destroyed_at=None)
+    with _inside(stored.tenant_id):
+        ObjectKey.objects.of(stored.tenant_id).filter(object_id=stored.pk).delete()
+        rows = VaultObject.objects.of(stored.tenant_id).filter(pk=stored.pk, destroyed_at=None)
         rows.update(destroyed_at=timezone.now())
-        transaction.on_commit(lambda: _remove(object_path(object)))
+        transaction.on_commit(lambda: _remove(object_path(stored)))
 
 
 def shred_tenant(tenant: TenantLike) -> None:
-    """Destroy the tenant's key: every object, ledger handle and audit hash of it is unreadable at once, bytes go after."""
+    """Destroy the tenant's key: nothing sealed under it can be read from then on; the bytes go after the commit."""
     tenant_id = identity(tenant)
     with _inside(tenant_id):
         DataKey.objects.of(tenant_id).delete()
@@ -239,24 +241,42 @@ def shred_tenant(tenant: TenantLike) -> None:
         transaction.on_commit(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
-def data_key(object: VaultObject) -> bytes:
+def sweep(tenant: TenantLike) -> int:
+    """Remove files that no object owns: of writers that died and transactions that rolled back. Returns how many.
+
+    Only files untouched for a day: a writer may stream for hours before its row exists. Nobody can read them anyway:
+    their keys were never kept.
+    """
+    tenant_id = identity(tenant)
+    with _inside(tenant_id):
+        living = VaultObject.objects.of(tenant_id).filter(destroyed_at=None)
+        owned = {_path(tenant_id, pk, version) for pk, version in living.values_list("pk", "version")}
+    oldest = time.time() - ORPHAN_SECONDS
+    files = [file for file in (Path(settings.OBJECTS_DIR) / str(tenant_id)).glob("*/*") if file not in owned]
+    orphans = [file for file in files if file.stat().st_mtime < oldest]
+    for file in orphans:
+        _remove(file)
+    return len(orphans)
+
+
+def data_key(stored: VaultObject) -> bytes:
     """The object's data key (32 bytes). Raises KeyDestroyed."""
-    with _inside(object.tenant_id):
-        row = ObjectKey.objects.of(object.tenant_id).filter(object_id=object.pk).first()
+    with _inside(stored.tenant_id):
+        row = ObjectKey.objects.of(stored.tenant_id).filter(object_id=stored.pk).first()
         if row is None:
             raise KeyDestroyed("This object's key was destroyed.")
-        bound = _object_place(object.tenant_id, object.pk, object.version)
-        return unwrap(bytes(row.wrapped), key=tenant_key(object.tenant_id), bound=bound)
+        bound = _object_place(stored.tenant_id, stored.pk, stored.version)
+        return unwrap(bytes(row.wrapped), key=tenant_key(stored.tenant_id), bound=bound)
 
 
-def context(object: VaultObject) -> Context:
+def context(stored: VaultObject) -> Context:
     """The place that the object's ciphertext is bound to."""
-    return _context(object.tenant_id, object.pk, object.version)
+    return _context(stored.tenant_id, stored.pk, stored.version)
 
 
-def object_path(object: VaultObject) -> Path:
+def object_path(stored: VaultObject) -> Path:
     """Where the object's ciphertext lies."""
-    return _path(object.tenant_id, object.pk, object.version)
+    return _path(stored.tenant_id, stored.pk, stored.version)
 
 
 def _inside(tenant_id: uuid.UUID) -> AbstractContextManager[None]:

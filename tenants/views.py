@@ -13,12 +13,11 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from modeling.packs import PACKS
-from saas.lib.errors import NotFound
 from tenants import access, actions, queries
 from tenants.access import MemberRequest, member
 from tenants.audit import Actor
 from tenants.forms import INVITE_IN_SESSION, InviteForm, KeyForm, NameForm, RoleForm, TenantForm
-from tenants.models import ApiKey, Invite, Member, Role
+from tenants.models import ApiKey, Member, Role
 
 PAGE = require_http_methods(["GET", "POST"])
 
@@ -72,7 +71,9 @@ def team(request: MemberRequest) -> HttpResponse:
         access.require_role(request.member, "owner")
         if form.is_valid():
             actor = Actor.from_request(request)
-            actions.invite_member(request.tenant, actor, form.cleaned_data["email"], form.cleaned_data["role"])
+            actions.invite_member(
+                request.tenant, actor, form.cleaned_data["email"], form.cleaned_data["role"]
+            )
             messages.success(request, _("The invitation is on its way."))
             return _to("team", request)
     words = {
@@ -90,7 +91,9 @@ def team(request: MemberRequest) -> HttpResponse:
 def member_role(request: MemberRequest, member_id: uuid.UUID) -> HttpResponse:
     """Give a member another role."""
     form = RoleForm(request.POST)
-    found = get_object_or_404(Member.objects.of(request.tenant).select_related("user", "tenant"), pk=member_id)
+    found = get_object_or_404(
+        Member.objects.of(request.tenant).select_related("user", "tenant"), pk=member_id
+    )
     if form.is_valid():
         actions.change_role(found, form.cleaned_data["role"], actor=Actor.from_request(request))
         messages.success(request, _("%(who)s now has another role.") % {"who": found.user.email})
@@ -101,7 +104,9 @@ def member_role(request: MemberRequest, member_id: uuid.UUID) -> HttpResponse:
 @member("viewer")
 def member_remove(request: MemberRequest, member_id: uuid.UUID) -> HttpResponse:
     """Take a member out (owners), or leave (oneself)."""
-    found = get_object_or_404(Member.objects.of(request.tenant).select_related("user", "tenant"), pk=member_id)
+    found = get_object_or_404(
+        Member.objects.of(request.tenant).select_related("user", "tenant"), pk=member_id
+    )
     leaves = found.user_id == request.user.pk
     if not leaves:
         access.require_role(request.member, "owner")
@@ -162,10 +167,16 @@ def settings(request: MemberRequest) -> HttpResponse:
     if request.method == "POST":
         access.require_role(request.member, "owner")
         if form.is_valid():
-            actions.rename_tenant(request.tenant, form.cleaned_data["name"], actor=Actor.from_request(request))
+            actions.rename_tenant(
+                request.tenant, form.cleaned_data["name"], actor=Actor.from_request(request)
+            )
             messages.success(request, _("Saved."))
             return _to("settings", request)
-    words = {"form": form, "pack": PACKS[request.tenant.pack], "is_owner": access.has_role(request.member, "owner")}
+    words = {
+        "form": form,
+        "pack": PACKS[request.tenant.pack],
+        "is_owner": access.has_role(request.member, "owner"),
+    }
     return render(request, "tenants/settings.html", words)
 
 
@@ -173,4 +184,6 @@ def settings(request: MemberRequest) -> HttpResponse:
 @member("viewer", scoped=False)
 def ticket(request: MemberRequest) -> HttpResponse:
     """A one-use ticket with which a page opens its WebSocket."""
-    return JsonResponse({"ticket": access.issue_ticket(request.user, request.tenant), "expires_in": access.TICKET_SECONDS})
+    return JsonResponse(
+        {"ticket": access.issue_ticket(request.user, request.tenant), "expires_in": access.TICKET_SECONDS}
+    )

@@ -186,7 +186,8 @@ class Migration(migrations.Migration):
             "ObjectKey",
             "AuditEntry",
         ),
-        Grant("User", operator="SELECT"),
+        # The operator sees people, never their password hashes.
+        Grant("User", operator="SELECT (id, email, name, is_staff, is_active, date_joined, last_login)"),
         IsolateTenant("Tenant"),
         Grant("Tenant", operator="SELECT"),
         Grant("Member", operator="SELECT"),
