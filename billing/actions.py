@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from decimal import Decimal
+from uuid import UUID
 
 from django.db import transaction
 from django.db.models import Q, Sum
@@ -142,7 +143,7 @@ def sync_customer(customer: str) -> None:
             _write(known, chosen[0], asked_at)
 
 
-def _write(tenant_id: object, ordered: gateway.Ordered, asked_at: datetime) -> None:
+def _write(tenant_id: UUID, ordered: gateway.Ordered, asked_at: datetime) -> None:
     tenant = Tenant.objects.get(pk=tenant_id)
     row = Subscription.objects.of(tenant).select_for_update().get()
     if row.as_of is not None and row.as_of >= asked_at:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
-from rest_framework.request import Request
 from rest_framework.response import Response
 
 from billing import actions, queries
-from tenants.access import TenantAPIView
+from tenants.access import ApiRequest, TenantAPIView
 
 
 class UsageView(TenantAPIView):
@@ -17,7 +16,7 @@ class UsageView(TenantAPIView):
     scope_name = "usage"
 
     @extend_schema(responses={200: OpenApiTypes.OBJECT})
-    def get(self, request: Request) -> Response:
+    def get(self, request: ApiRequest) -> Response:
         """Quantities by kind, the plan and its limits."""
         tenant = request.auth.tenant
         plan = queries.plan_of(tenant)

@@ -66,8 +66,9 @@ app.conf.update(
         "modeling.sweep": every("modeling.sweep", 15),
         "billing.process_events": every("billing.process_events", 10),
         "billing.report_usage": every("billing.report_usage", 300),
-        "billing.meter_storage": every("billing.meter_storage", 3600),
+        "billing.measure_storage": every("billing.measure_storage", 3600),
         "billing.reconcile": nightly("billing.reconcile", 2, 30),
+        "tenants.sweep_vault": nightly("tenants.sweep_vault", 3, 40),
     },
 )
 if "beat" not in sys.argv:  # the timetable only sends names

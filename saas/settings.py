@@ -141,8 +141,9 @@ CACHES = {
 }
 CHANNEL_LAYERS = {
     "default": {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
-        # redis-py's pool stops at 100 connections unless told: one socket takes one.
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        # One subscription a process instead of one blocking pop a socket: an event to 200 sockets costs one message.
+        # redis-py's pool stops at 100 connections unless told.
         # Its default read timeout equals the layer's 5 s blocking pop, and closes quiet sockets.
         "CONFIG": {
             "hosts": [{"address": REDIS_URL, "max_connections": 5000, "socket_timeout": 20}],
@@ -228,7 +229,8 @@ CONTENT_SECURITY_POLICY = {
 }
 
 REST_FRAMEWORK = {
-    "DEFAULT_AUTHENTICATION_CLASSES": [],  # tenants.access.TenantAPIView brings its own; naming it here imports in a circle
+    # tenants.access.TenantAPIView brings its own authentication; naming it here imports in a circle
+    "DEFAULT_AUTHENTICATION_CLASSES": [],
     "DEFAULT_PERMISSION_CLASSES": [],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],

@@ -68,7 +68,7 @@ class Stack:
         """Pages, API, WebSockets and gateway in one uvicorn."""
         command = ["-m", "uvicorn", "saas.asgi:application", "--host", self.host, "--port", str(self.port)]
         command += ["--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "2"]
-        command += ["--ws", "websockets", "--proxy-headers", "--backlog", "2048"]
+        command += ["--ws", "websockets-sansio", "--proxy-headers", "--backlog", "2048"]
         env = self.environment("DATABASE_URL", "OPERATOR_DATABASE_URL", "REDIS_URL")
         return self._child("web", WEB, command, env, stop_seconds=5.0)
 

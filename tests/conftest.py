@@ -62,7 +62,9 @@ def django_db_setup(django_db_blocker: Any) -> None:
     from django.conf import settings
     from django.core.management import call_command
 
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # a cast of four costs 1 s otherwise
+    settings.PASSWORD_HASHERS = [
+        "django.contrib.auth.hashers.MD5PasswordHasher"
+    ]  # a cast of four costs 1 s otherwise
     with django_db_blocker.unblock():
         call_command("migrate", database="migrator", verbosity=0, interactive=False)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version as version_of
 from typing import Any
 
+from django.conf import settings
 from django.utils.translation import gettext as _
 
 from modeling.actions import accounts, chain
@@ -19,7 +21,12 @@ from saas.lib.errors import Refusal
 from tenants.models import Tenant
 
 ADJACENCY = "zero_out"
-SAMPLER = "poisson, operating system entropy"
+SAMPLERS = {True: "poisson over units, operating system entropy", False: "none: all units at every step"}
+CODE = {
+    "cloister": settings.VERSION,
+    "dp-accounting": version_of("dp-accounting"),
+    "opacus": version_of("opacus"),
+}
 NOISE = "gaussian, AES-256-CTR keyed by the operating system"
 
 
@@ -111,8 +118,9 @@ def _facts(job: Job, version: DatasetVersion, plan: Plan) -> dict[str, Any]:
         "method": plan.method,
         "job": job.public_id,
         "steps_planned": plan.steps,
-        "sampler": SAMPLER,
+        "sampler": SAMPLERS[any(one.sampling_rate < 1 for one in plan.mechanisms)],
         "noise": NOISE,
+        "code": CODE,
         "reason": plan.recipe.privacy_off_reason,
     }
 

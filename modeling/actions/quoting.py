@@ -18,7 +18,7 @@ from modeling.queries.privacy import Spending, spending_of
 from saas.lib.errors import Conflict
 from tenants.models import Tenant
 
-# Seconds on one core, measured on the demo jobs; replaced by the tenant's own past runs where there are some.
+# Seconds on one core, from the encoder's and heads' speeds; not yet fitted to whole runs of the demo jobs.
 SECONDS_TO_START = 4.0
 SECONDS_PER_ROW = {"head": 0.0055, "lora": 0.011, "ssr": 0.00002, "popularity": 0.00001, "final_hidden": 0.05}
 SECONDS_PER_STEP = {"head": 0.02, "lora": 0.3, "ssr": 1.0, "popularity": 1.0, "final_hidden": 2.5}

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from modeling.core.types import CannotTrain
+
+if TYPE_CHECKING:
+    import torch
 
 
 def choose(name: str = "cpu") -> torch.device:
     """ "cpu", "cuda" or "auto" as a device; raises CannotTrain when a GPU is asked for and there is none."""
+    import torch  # here, so that planning a job in the web process does not load it
+
     has_gpu = torch.cuda.is_available()
     if name == "auto":
         return torch.device("cuda" if has_gpu else "cpu")

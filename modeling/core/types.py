@@ -67,7 +67,9 @@ class Mechanism:
     sampling_rate: float
     count: int
     clip: float = 1.0
-    partition: str = "train"  # train | held_out: disjoint units, so the job's epsilon is the larger of the two
+    partition: str = (
+        "train"  # train | held_out: disjoint units, so the job's epsilon is the larger of the two
+    )
 
 
 @dataclass(frozen=True)

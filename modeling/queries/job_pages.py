@@ -223,9 +223,8 @@ def _with_words(target: float | None, epsilon: list[Any], accuracy: list[Any], r
         rate_words=speed,
         epsilon_reading=_filled(spent, epsilon, target, scale=1, digits=2) or _("Nothing spent yet"),
         accuracy_reading=_filled(held_out, accuracy, target, scale=100, digits=1)
-        or _("Measured on held-out people a few times; each look is noised and paid for"),
-        rate_reading=_filled(speed, rate, target, scale=1, digits=0)
-        or _("Examples that the run works through a second"),
+        or _("A few noised looks at held-out people"),
+        rate_reading=_filled(speed, rate, target, scale=1, digits=0) or _("Examples worked through"),
         epsilon_columns=(step, _("Epsilon spent")),
         accuracy_columns=(step, _("Accuracy"), _("Standard error of the noise")),
         rate_columns=(step, _("Examples a second")),

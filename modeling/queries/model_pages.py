@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,7 +27,7 @@ METRICS = {
     "ndcg_at_20": gettext_lazy("NDCG at 20"),
     "held_out_people": gettext_lazy("Held-out people"),
 }
-SHARES = ("accuracy", "token_accuracy", "token_accuracy_before", "hit_rate_at_20", "ndcg_at_20")
+SHARES = ("accuracy", "token_accuracy", "token_accuracy_before", "hit_rate_at_20")
 HEADLINE = ("accuracy", "token_accuracy", "hit_rate_at_20")
 
 
@@ -131,7 +132,7 @@ def card_page(tenant: Tenant, version: ModelVersion) -> dict[str, Any]:
 
 
 def released(metrics: dict[str, Any]) -> dict[str, Metric]:
-    """Released numbers by name; "<name>_noise_error", or "noise_error" for all shares, is the error of the noise."""
+    """Released numbers by name; "<name>_noise_error", or "noise_error" for rates, is the error of the noise."""
     shown = {}
     for name, value in metrics.items():
         if name.endswith("noise_error") or not isinstance(value, int | float):
@@ -140,23 +141,44 @@ def released(metrics: dict[str, Any]) -> dict[str, Metric]:
         error = metrics.get(f"{name}_noise_error", metrics.get("noise_error") if is_share else None)
         shown[name] = Metric(
             name=str(METRICS.get(name, name.replace("_", " ").capitalize())),
-            value=f"{100 * value:.1f} %" if is_share else f"{value:,.4g}",
+            value=f"{100 * value:.1f} %"
+            if is_share
+            else f"{value:,.0f}"
+            if value >= 1000
+            else f"{value:.4g}",
             error="" if error is None else f"{100 * error:.1f}" if is_share else f"{error:.2g}",
         )
     return shown
 
 
-SAMPLES: dict[str, dict[str, Any]] = {
-    "classification": {"inputs": ["Acute bronchitis due to rhinovirus"]},
-    "recommendation": {"history": ["item-1", "item-2"], "k": 5},
-    "chat": {"messages": [{"role": "user", "content": "How do I block my card?"}]},
+TEXTS = {
+    "medical": "Acute bronchitis due to rhinovirus",
+    "finance": "I was charged twice for the same transfer",
+    "retail": "The parcel came late and one cup was broken",
+    "general": "The meeting was moved to Thursday afternoon",
 }
+
+
+def sample_body(tenant: Tenant, task: str, items: Sequence[str] = ()) -> dict[str, Any]:
+    """What a first call of a model may send, without its name; `items` are known item ids."""
+    if task == "chat":
+        return {"messages": [{"role": "user", "content": TEXTS[tenant.pack]}]}
+    if task == "recommendation":
+        return {"history": list(items), "k": 5}
+    return {"inputs": [TEXTS[tenant.pack]]}
+
+
+def known_items(version: ModelVersion) -> list[str]:
+    """Two item ids of a recommender, for examples; none for other models."""
+    return [str(item) for item in version.config.get("items", [])[:2]]
+
+
 PATHS = {"classification": "classify", "recommendation": "recommend", "chat": "chat/completions"}
 
 
-def snippets(model: str, task: str, **sample: Any) -> list[tuple[str, str]]:
+def snippets(model: str, task: str, sample: dict[str, Any]) -> list[tuple[str, str]]:
     """(language, code) calls of the model: curl, Python, JavaScript; the key comes from the environment."""
-    body = {"model": model} | (sample or SAMPLES.get(task, SAMPLES["classification"]))
+    body = {"model": model} | sample
     url = f"{settings.PUBLIC_URL}/v1/{PATHS.get(task, 'classify')}"
     text = json.dumps(body, ensure_ascii=False, indent=2)
     curl = (

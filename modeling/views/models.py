@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -42,10 +44,14 @@ def model_detail(request: MemberRequest, short_id: str) -> HttpResponse:
         "model": model_pages.model_page(request.tenant, version, [one.name for one in names]),
         "card": model_pages.card_page(request.tenant, version),
         "endpoints": names,
-        "snippets": model_pages.snippets(version.name, version.task),
+        "snippets": model_pages.snippets(version.name, version.task, _sample(request, version)),
         "can_edit": has_role(request.member, "member"),
     }
     return render(request, "modeling/model_detail.html", words)
+
+
+def _sample(request: MemberRequest, version: ModelVersion) -> dict[str, Any]:
+    return model_pages.sample_body(request.tenant, version.task, model_pages.known_items(version))
 
 
 @require_POST

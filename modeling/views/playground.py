@@ -33,14 +33,21 @@ class Playable:
     title: str
     task: str
     privacy_off_reason: str = ""
+    items: tuple[str, ...] = ()
 
 
 def _playables(tenant: Tenant) -> list[Playable]:
     """The tenant's models, the newest first, then the base models that answer by themselves."""
     versions = ModelVersion.objects.of(tenant).filter(state=ModelVersion.State.READY).order_by("-pk")[:100]
     own = [
-        Playable(one.name, f"{one.task_words}: {one.title}", one.task, one.privacy_off_reason)
-        for one in model_pages.model_rows(tenant, list(versions))
+        Playable(
+            one.name,
+            f"{one.task_words}: {one.title}",
+            one.task,
+            one.privacy_off_reason,
+            tuple(model_pages.known_items(row)),
+        )
+        for row, one in zip(versions, model_pages.model_rows(tenant, list(versions)), strict=True)
     ]
     return [*own, Playable(BASE_CHAT, _("Chat: %(name)s, the base model") % {"name": BASE_CHAT}, "chat")]
 
@@ -57,6 +64,7 @@ def playground(request: MemberRequest) -> HttpResponse:
         "models": models,
         "chosen": chosen,
         "tuned": len(models) > 1,
+        "examples": chosen.items,
         "can_edit": has_role(request.member, "member"),
     }
     sent: dict[str, Any] = {}
@@ -64,7 +72,7 @@ def playground(request: MemberRequest) -> HttpResponse:
         require_role(request.member, "member")
         sent = _sent(request, chosen)
         words |= sent | _answered(request.tenant, chosen, sent)
-    words["snippets"] = model_pages.snippets(chosen.name, chosen.task, **_sample(chosen, sent))
+    words["snippets"] = model_pages.snippets(chosen.name, chosen.task, _sample(request.tenant, chosen, sent))
     with scope(request.tenant):
         return render(request, "modeling/playground.html", words)
 
@@ -96,13 +104,13 @@ def _items(text: str) -> list[str]:
     return [item for item in _SEPARATORS.split(text) if item]
 
 
-def _sample(chosen: Playable, sent: dict[str, Any]) -> dict[str, Any]:
-    """The snippet's body: what was typed, so that the call below does the same."""
+def _sample(tenant: Tenant, chosen: Playable, sent: dict[str, Any]) -> dict[str, Any]:
+    """The snippet's body: what was typed, so that the call below does the same; otherwise an example."""
     if sent.get("text"):
         return {"inputs": [sent["text"]]}
     if sent.get("history"):
         return {"history": _items(sent["history"]), "k": 10}
-    return {}
+    return model_pages.sample_body(tenant, chosen.task, chosen.items)
 
 
 @require_POST

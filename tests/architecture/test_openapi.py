@@ -11,7 +11,11 @@ from tests.architecture.matrix import routes
 def test_it_works() -> None:
     body = Client().get("/v1/openapi.json").json()
     assert body["openapi"].startswith("3.1")
-    present = {route.path for route in routes(get_resolver("saas.urls").url_patterns) if route.path.startswith("/v1/")}
+    present = {
+        route.path
+        for route in routes(get_resolver("saas.urls").url_patterns)
+        if route.path.startswith("/v1/")
+    }
     described = {path.rstrip("/") for path in body["paths"]}
     assert present - described - {"/v1/openapi.json"} == set()
     assert "/v1/chat/completions" in described

@@ -177,8 +177,10 @@ def test_upload_train_and_watch_without_a_reload(
     )
     before = _watch(page)
     elsewhere(_work, cast.acme)
-    expect(page.locator("#job-head .pill")).to_have_text("succeeded", timeout=20_000)
+    expect(page.locator("[data-events]")).to_contain_text("is ready and answers as", timeout=20_000)
+    expect(page.locator("#job-head .pill")).to_have_text("succeeded")
     expect(page.locator("#job-summary")).to_contain_text("The model is ready.")
+    expect(page.locator("[data-connection]")).to_have_text("")  # the socket is closed once all has come
     seen = page.evaluate("window.seen")
     assert seen == list(range(before + 1, before + 1 + len(seen)))  # nothing missed, nothing twice
     assert page.evaluate("window.unloaded") is False
@@ -197,7 +199,7 @@ def test_upload_train_and_watch_without_a_reload(
 def test_a_break_in_the_connection_loses_nothing(
     window: tuple[Page, list[str]], site: str, cast: People, elsewhere: Callable[..., Any], tmp_path: Path
 ) -> None:
-    page, _complaints = window
+    page, complaints = window
     sockets: list[WebSocketRoute] = []
     page.route_web_socket("**/ws/**", lambda socket: _unreliable(socket, sockets))
     page.goto(f"{site}/t/{cast.acme.slug}/data/upload/")
@@ -212,10 +214,12 @@ def test_a_break_in_the_connection_loses_nothing(
     expect(page.locator("[data-connection]")).to_have_text("Live")
     before = _watch(page)
     elsewhere(_work, cast.acme)
-    expect(page.locator("#job-head .pill")).to_have_text("succeeded", timeout=30_000)
+    expect(page.locator("[data-events]")).to_contain_text("is ready and answers as", timeout=30_000)
+    expect(page.locator("#job-head .pill")).to_have_text("succeeded")
     seen = page.evaluate("window.seen")
     assert len(sockets) >= 3  # it did break, twice
     assert seen == list(range(before + 1, before + 1 + len(seen)))
+    assert complaints == []
 
 
 def _unreliable(socket: WebSocketRoute, sockets: list[WebSocketRoute]) -> None:

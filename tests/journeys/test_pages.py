@@ -33,7 +33,7 @@ ROWS = b"patient_id,note,triage\n" + b"".join(
 )
 
 
-def upload(browser: Client, tenant: Tenant, content: bytes = ROWS, name: str = "triage.csv") -> str:
+def upload(browser: Any, tenant: Tenant, content: bytes = ROWS, name: str = "triage.csv") -> str:
     """Upload through the page, inspect as the worker would, and return the dataset's page."""
     from django.core.files.uploadedfile import SimpleUploadedFile
 
@@ -47,7 +47,7 @@ def upload(browser: Client, tenant: Tenant, content: bytes = ROWS, name: str = "
 
 
 @pytest.mark.parametrize("path", PAGES + EDITING)
-def test_it_opens_for_the_owner(acme: Tenant, alice: Client, path: str) -> None:
+def test_it_opens_for_the_owner(acme: Tenant, alice: Any, path: str) -> None:
     answer = alice.get(f"/t/{acme.slug}/{path}")
     assert answer.status_code == 200
     text = answer.content.decode()
@@ -56,14 +56,14 @@ def test_it_opens_for_the_owner(acme: Tenant, alice: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES + EDITING)
-def test_it_is_absent_for_a_stranger(acme: Tenant, carol: Client, path: str) -> None:
+def test_it_is_absent_for_a_stranger(acme: Tenant, carol: Any, path: str) -> None:
     assert carol.get(f"/t/{acme.slug}/{path}").status_code == 404
     assert carol.get(f"/t/no-such-tenant/{path}").status_code == 404
 
 
 @pytest.mark.parametrize("path", PAGES)
 def test_a_signed_out_person_is_asked_to_sign_in(acme: Tenant, path: str) -> None:
-    answer = Client().get(f"/t/{acme.slug}/{path}")
+    answer: Any = Client().get(f"/t/{acme.slug}/{path}")
     assert answer.status_code == 302
     assert answer.url.startswith("/accounts/login/")
 
@@ -79,12 +79,12 @@ def test_a_signed_out_person_is_asked_to_sign_in(acme: Tenant, path: str) -> Non
         ("", "Bring data"),
     ],
 )
-def test_empty_pages_teach(acme: Tenant, alice: Client, path: str, words: str) -> None:
+def test_empty_pages_teach(acme: Tenant, alice: Any, path: str, words: str) -> None:
     assert words in alice.get(f"/t/{acme.slug}/{path}").content.decode()
 
 
 def test_a_viewer_sees_pages_without_buttons_that_change_anything(
-    acme: Tenant, alice: Client, vera: Client
+    acme: Tenant, alice: Any, vera: Any
 ) -> None:
     place = upload(alice, acme)
     dataset = alice.get(place).url
@@ -114,7 +114,7 @@ def _changes(text: str) -> set[str]:
     return _mutations(text) | set(re.findall(r'href="([^"]*(?:/upload/|/training/new/)[^"]*)"', text))
 
 
-def test_an_upload_becomes_a_dataset_with_its_guesses_and_errors(acme: Tenant, alice: Client) -> None:
+def test_an_upload_becomes_a_dataset_with_its_guesses_and_errors(acme: Tenant, alice: Any) -> None:
     place = upload(alice, acme, ROWS + b"p9,one field short\n")
     page = alice.get(place, follow=True).content.decode()
     assert "the label to learn" in page
@@ -123,7 +123,7 @@ def test_an_upload_becomes_a_dataset_with_its_guesses_and_errors(acme: Tenant, a
     assert ">402<" in page  # the line of the bad row
 
 
-def test_a_file_that_cannot_be_used_says_what_to_do(acme: Tenant, alice: Client) -> None:
+def test_a_file_that_cannot_be_used_says_what_to_do(acme: Tenant, alice: Any) -> None:
     place = upload(alice, acme, b"PK\x03\x04 not a table", "sheet.xlsx")
     page = alice.get(place)
     assert page.status_code == 200
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_used_says_what_to_do(acme: Tenant, alice: Client)
     assert "Export the sheet as CSV" in page.content.decode()
 
 
-def test_an_upload_by_script_answers_with_the_place_to_go(acme: Tenant, alice: Client) -> None:
+def test_an_upload_by_script_answers_with_the_place_to_go(acme: Tenant, alice: Any) -> None:
     from django.core.files.uploadedfile import SimpleUploadedFile
 
     sent = {"purpose": "fine-tune", "file": SimpleUploadedFile("a.csv", ROWS)}
@@ -155,7 +155,7 @@ def test_an_upload_needs_the_token_of_its_form(acme: Tenant, people: Any) -> Non
         assert not File.objects.of(acme).exists()
 
 
-def test_deleting_asks_for_the_name(acme: Tenant, alice: Client) -> None:
+def test_deleting_asks_for_the_name(acme: Tenant, alice: Any) -> None:
     dataset = alice.get(upload(alice, acme)).url
     assert alice.post(f"{dataset}delete/", {"confirmation": "triage"}).status_code == 400
     assert alice.get(dataset).status_code == 200
@@ -163,7 +163,7 @@ def test_deleting_asks_for_the_name(acme: Tenant, alice: Client) -> None:
     assert alice.get(dataset).status_code == 404
 
 
-def test_the_unit_of_privacy_can_be_changed_before_the_first_run(acme: Tenant, alice: Client) -> None:
+def test_the_unit_of_privacy_can_be_changed_before_the_first_run(acme: Tenant, alice: Any) -> None:
     dataset = alice.get(upload(alice, acme)).url
     assert "200" in _figure(alice.get(dataset).content.decode(), "People")
     assert alice.post(f"{dataset}unit/", {"unit_column": ""}).status_code == 302
@@ -176,7 +176,7 @@ def _figure(text: str, label: str) -> str:
     return found[1]
 
 
-def test_the_quote_follows_the_choice_and_costs_nothing(acme: Tenant, alice: Client) -> None:
+def test_the_quote_follows_the_choice_and_costs_nothing(acme: Tenant, alice: Any) -> None:
     alice.get(upload(alice, acme))
     quoted = alice.get(f"/t/{acme.slug}/training/new/", {"level": "3"}).content.decode()
     assert "epsilon 3.0 per patient" in quoted
@@ -187,7 +187,7 @@ def test_the_quote_follows_the_choice_and_costs_nothing(acme: Tenant, alice: Cli
     assert "field__error" in wrong
 
 
-def test_a_run_starts_is_listed_and_can_be_cancelled(acme: Tenant, alice: Client, carol: Client) -> None:
+def test_a_run_starts_is_listed_and_can_be_cancelled(acme: Tenant, alice: Any, carol: Any) -> None:
     dataset = alice.get(upload(alice, acme)).url
     public_id = dataset.rstrip("/").rsplit("/", 1)[1]
     sent = {"dataset": public_id, "level": "8", "method": "head", "suffix": "triage"}
@@ -206,7 +206,7 @@ def test_a_run_starts_is_listed_and_can_be_cancelled(acme: Tenant, alice: Client
     assert "data-job-ended" in alice.get(started.url, {"part": "summary"}).content.decode()
 
 
-def test_the_privacy_page_shows_the_reservation_and_the_export_has_it(acme: Tenant, alice: Client) -> None:
+def test_the_privacy_page_shows_the_reservation_and_the_export_has_it(acme: Tenant, alice: Any) -> None:
     dataset = alice.get(upload(alice, acme)).url
     alice.post(
         f"/t/{acme.slug}/training/new/", {"dataset": dataset.rstrip("/").rsplit("/", 1)[1], "level": "3"}
@@ -219,7 +219,7 @@ def test_the_privacy_page_shows_the_reservation_and_the_export_has_it(acme: Tena
     assert ledger["head"]["seq"] == len(ledger["entries"])
 
 
-def test_a_sample_is_offered_added_and_trained_at_one_press(acme: Tenant, alice: Client) -> None:
+def test_a_sample_is_offered_added_and_trained_at_one_press(acme: Tenant, alice: Any) -> None:
     home = f"/t/{acme.slug}/"
     assert "Add the data" in alice.get(home).content.decode()
     assert (
@@ -239,7 +239,7 @@ def test_a_sample_is_offered_added_and_trained_at_one_press(acme: Tenant, alice:
         assert DatasetVersion.objects.of(acme).get().units == shape["train_units"] + shape["held_out_units"]
 
 
-def test_the_first_page_is_small_and_asks_nobody_else(acme: Tenant, alice: Client) -> None:
+def test_the_first_page_is_small_and_asks_nobody_else(acme: Tenant, alice: Any) -> None:
     for address in ("/", f"/t/{acme.slug}/"):
         browser = Client() if address == "/" else alice
         answer = browser.get(address)
@@ -256,7 +256,7 @@ def test_demo_sign_ins_are_absent_without_the_demo() -> None:
     assert Client().post("/demo/sign-in/", {"email": "clinic@example.com"}).status_code == 404
 
 
-def test_error_pages_speak(acme: Tenant, alice: Client) -> None:
+def test_error_pages_speak(acme: Tenant, alice: Any) -> None:
     missing = alice.get(f"/t/{acme.slug}/models/nothing/")
     assert missing.status_code == 404
     assert "Nothing here" in missing.content.decode()

@@ -198,3 +198,55 @@ def test_only_one_of_two_inspections_runs(acme: Any, api: Any) -> None:
     with scope(acme):
         assert Dataset.objects.of(acme).count() == 1
         assert Inspection.objects.of(acme).get().done_at is not None
+
+
+def test_content_streams_to_an_async_server(acme: Any, api: Any) -> None:
+    from asgiref.sync import async_to_sync
+    from django.test import AsyncClient
+
+    file = api.upload("notes.csv", CLINIC).json()
+    inspect(acme, file["id"])
+    headers = {"authorization": f"Bearer {api.key}"}
+
+    async def fetch() -> bytes:
+        answer: Any = await AsyncClient().get(f"/v1/files/{file['id']}/content", headers=headers)
+        assert answer.is_async
+        return b"".join([chunk async for chunk in answer.streaming_content])
+
+    assert async_to_sync(fetch)() == CLINIC
+
+
+def hinted_files() -> set[str]:
+    """The files named by the hints that wait in the quick queue."""
+    import base64
+    import json
+
+    import redis
+    from django.conf import settings
+
+    found = set()
+    for message in redis.Redis.from_url(settings.REDIS_URL).lrange("quick", 0, -1):
+        task = json.loads(message)
+        if task["headers"]["task"] == "modeling.inspect_file":
+            found.add(json.loads(base64.b64decode(task["body"]))[1]["file_id"])
+    return found
+
+
+def test_the_sweeper_hints_at_files_nobody_inspects(acme: Any, api: Any) -> None:
+    import redis
+    from django.conf import settings
+
+    from modeling.models import File
+    from modeling.tasks.datasets import sweep_inspections
+
+    file = api.upload("notes.csv", CLINIC).json()
+    with scope(acme):
+        file_id = str(File.objects.of(acme).get(public_id=file["id"]).pk)
+    assert file_id in hinted_files()
+    redis.Redis.from_url(settings.REDIS_URL).delete("quick")  # the broker loses everything
+    sweep_inspections()
+    assert file_id in hinted_files()
+    inspect(acme, file["id"])
+    redis.Redis.from_url(settings.REDIS_URL).delete("quick")
+    sweep_inspections()
+    assert file_id not in hinted_files()

@@ -51,7 +51,8 @@ def open_files() -> Iterator[Path]:
 
 
 def found(canary: bytes, since: float) -> list[str]:
-    """Where the canary lies in files changed after `since`."""
+    """Where the canary lies in files changed after `since`; PostgreSQL gets a moment to write its log."""
+    time.sleep(1)
     places = []
     for path in (*files_on_disk(), *open_files()):
         try:

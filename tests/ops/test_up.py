@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 NAMES = {"web", "engine", "training worker", "quick worker", "timetable"}
 
 
+def patient(seconds: float) -> float:
+    """The deadline on a machine that runs nothing else; a busy one gets proportionally more."""
+    return seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 class Stack:
     """One `up` in a data folder of its own."""
 
@@ -105,7 +110,7 @@ def test_it_works_restarts_the_dead_and_stops_in_order(stack: Stack) -> None:
     engine = next(member for member in family if "modeling.serving.engine" in " ".join(member.cmdline()))
     engine.kill()
     assert wait_until(lambda: stack.health()[1].get("engine") != "ok", seconds=5, pause=0.05)
-    assert wait_until(lambda: stack.health()[0] == 200, seconds=5), stack.said()
+    assert wait_until(lambda: stack.health()[0] == 200, seconds=patient(5)), stack.said()
     assert "engine ended (signal SIGKILL)" in stack.said()
 
     family = stack.family()
@@ -113,13 +118,13 @@ def test_it_works_restarts_the_dead_and_stops_in_order(stack: Stack) -> None:
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     ended_at: dict[int, float] = {}
-    while process.poll() is None and time.monotonic() - begun < 30:
+    while process.poll() is None and time.monotonic() - begun < patient(30):
         for member in family:
             if member.pid not in ended_at and not still_running([member]):
                 ended_at[member.pid] = time.monotonic()
         time.sleep(0.01)
     assert process.returncode == 0, stack.said()
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < patient(10)
     assert still_running(family) == []
     assert "did not stop" not in stack.said()
 

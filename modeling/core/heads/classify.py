@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from modeling.core import accounting, bases, evaluation, planning
 from modeling.core.device import choose
-from modeling.core.encoder import Encoder
 from modeling.core.heads.classify_rows import Rows, config_of, embed_rows, split_rows
 from modeling.core.noise import NoiseSource
 from modeling.core.predictor import classify_logits
@@ -114,6 +113,8 @@ class TextHead:
         spent: Mapping[str, int],
     ) -> Iterator[Event]:
         """Embed once (spends nothing), then charge, step and report block by block."""
+        from modeling.core.encoder import Encoder  # here, so that planning does not load torch
+
         folder = bases.path(models_dir, plan.recipe.base)
         encoder = Encoder(folder, device=choose(str(plan.settings["device"])))
         train, held_out = split_rows(data)

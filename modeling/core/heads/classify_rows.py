@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from modeling.core.encoder import Encoder
 from modeling.core.types import Array, CoreError, Event, Phase, Plan, TrainingData
+
+if TYPE_CHECKING:
+    from modeling.core.encoder import Encoder
 
 ROWS_PER_UNIT = 16  # later rows of a unit are left out: a cap on what one person can contribute
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from modeling.core import accounting, bases, evaluation, planning
-from modeling.core.encoder import Encoder
 from modeling.core.noise import Keystream, NoiseSource
 from modeling.core.recommend_scores import ItemModel
 from modeling.core.recommend_solution import Solution, popularity_only, solve
@@ -161,6 +160,8 @@ def _train(
 def _features(data: TrainingData, base: Path, start: float) -> Generator[Event, None, Array]:
     """Public: the frozen encoder over the catalogue's texts, then PCA [n, d]."""
     texts = [text for _, text in data.catalogue]
+    from modeling.core.encoder import Encoder  # here, so that planning does not load torch
+
     encoder = Encoder(base)
     parts = []
     for first, part in encoder.embed(texts):

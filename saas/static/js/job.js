@@ -9,12 +9,17 @@
   var socket = null;
   var timer = null;
   var ended = root.dataset.ended === "1";
+  var end = null; // the number of the last event, once the job has ended
   var fill = window.cloister.charts.fill;
   var connection = document.querySelector("[data-connection]");
 
   function say(word) { if (connection) connection.textContent = root.dataset[word] || ""; }
 
-  function part(name) { return document.querySelector("[data-live-" + name + "]"); }
+  // The progress bar is gone once the summary shows the end, while the last events may still be coming.
+  function tell(name, words) {
+    var element = document.querySelector("[data-live-" + name + "]");
+    if (element) element.textContent = words;
+  }
 
   function duration(seconds) {
     var whole = Math.max(0, Math.round(seconds));
@@ -28,13 +33,13 @@
     if (!bar) return;
     bar.max = total || 1;
     bar.value = value;
-    part("phase").textContent = words;
+    tell("phase", words);
   }
 
   function metrics(data) {
     progress(data.step, data.steps, fill(root.dataset.stepWords, { step: data.step, steps: data.steps }));
-    part("rate").textContent = data.examples_per_second ? fill(root.dataset.rateWords, { rate: Math.round(data.examples_per_second).toLocaleString() }) : "";
-    part("left").textContent = fill(root.dataset.leftWords, { time: duration(data.seconds_left || 0) });
+    tell("rate", data.examples_per_second ? fill(root.dataset.rateWords, { rate: Math.round(data.examples_per_second).toLocaleString() }) : "");
+    tell("left", fill(root.dataset.leftWords, { time: duration(data.seconds_left || 0) }));
     document.querySelectorAll("[data-live-epsilon]").forEach(function (element) {
       if (typeof data.epsilon === "number") element.textContent = (Math.ceil(Math.round(data.epsilon * 1e8) / 1e6) / 100).toFixed(2);
     });
@@ -44,8 +49,8 @@
 
   function phase(data) {
     progress(data.done, data.total, fill(root.dataset.phaseWords, { name: data.name.charAt(0).toUpperCase() + data.name.slice(1), done: (data.done || 0).toLocaleString(), total: (data.total || 0).toLocaleString() }));
-    part("rate").textContent = "";
-    part("left").textContent = "";
+    tell("rate", "");
+    tell("left", "");
   }
 
   function line(event) {
@@ -70,17 +75,24 @@
     }).then(function (text) {
       if (text === null) return;
       var fresh = new DOMParser().parseFromString(text, "text/html");
+      var over = fresh.querySelector("[data-job-ended]");
+      if (over) end = Number(over.dataset.jobEnded);
       ["job-head", "job-summary", "job-actions"].forEach(function (id) {
         var old = document.getElementById(id);
         var now = fresh.getElementById(id);
         if (old && now && !document.querySelector("dialog[open]")) old.replaceWith(document.adoptNode(now));
       });
       window.cloister.localise(document);
-      var state = fresh.querySelector("[data-job-ended]");
-      ended = ended || Boolean(state);
-      if (ended && socket) socket.close();
-      if (ended) say("closedWords");
+      finish();
     }).catch(function () { setTimeout(summary, 2000); });
+  }
+
+  // The end may be known before the last events have come: go on until all of them are drawn.
+  function finish() {
+    if (end === null || last < end) return;
+    ended = true;
+    socket.close();
+    say("closedWords");
   }
 
   function apply(event) {
@@ -99,6 +111,7 @@
     last = event.seq;
     root.dataset.lastSeq = String(last);
     apply(event);
+    finish();
   }
 
   function again() {
