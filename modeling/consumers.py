@@ -9,18 +9,17 @@ from urllib.parse import parse_qs
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 
-from modeling import watching
+from modeling import looking, watching
 from saas.lib.errors import Refusal
 
 UNKNOWN = 4404
-LOOK_SECONDS = 5.0
 LARGEST_SEQ = 2_147_483_647
 
 
 class JobConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
     """`/ws/jobs/{id}?after=<seq>`: subscribes first, reads the gap, then passes on, dropping what was already sent.
 
-    The channel layer may lose a message: a later number, or a look every five seconds, brings the gap from the rows.
+    The channel layer may lose a message: a later number, or a look every few seconds, brings the gap from the rows.
     """
 
     watch: watching.Watch | None = None
@@ -43,7 +42,7 @@ class JobConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         self.sending = asyncio.Lock()
         await self.channel_layer.group_add(self.watch.topic, self.channel_name)
         await self._catch_up()
-        self.looking = asyncio.create_task(self._look())
+        looking.join(self.watch, self)
 
     async def _let_in(self, ticket: str) -> watching.Watch | None:
         enter = database_sync_to_async(watching.let_in)
@@ -78,14 +77,11 @@ class JobConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         elif event["seq"] > self.last:
             await self._catch_up()
 
-    async def _look(self) -> None:
-        """Every few seconds: is the caller still welcome, and was a message lost?"""
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            assert self.watch is not None
-            if not await database_sync_to_async(watching.is_still_welcome)(self.watch):
-                await self.close(code=4401)
-                return
+    async def looked(self, *, is_welcome: bool, last_seq: int) -> None:
+        """What the look of every few seconds found."""
+        if not is_welcome:
+            await self.close(code=4401)
+        elif last_seq > self.last:
             await self._catch_up()
 
     async def receive_json(self, content: Any, **kwargs: Any) -> None:
@@ -95,8 +91,7 @@ class JobConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         """Leave the group and stop looking."""
         if self.watch is None:
             return
-        if hasattr(self, "looking"):
-            self.looking.cancel()
+        looking.leave(self.watch, self)
         await self.channel_layer.group_discard(self.watch.topic, self.channel_name)
 
     @classmethod

@@ -94,6 +94,17 @@ def is_still_welcome(watch: Watch) -> bool:
         return key.expires_at is None or key.expires_at > timezone.now()
 
 
+def look(watch: Watch) -> tuple[bool, int]:
+    """Whether the caller is still welcome, and the number of the job's newest event."""
+    if not is_still_welcome(watch):
+        return False, 0
+    with scope(watch.tenant_id):
+        last = (
+            Job.objects.of(watch.tenant_id).filter(pk=watch.job_id).values_list("last_seq", flat=True).first()
+        )
+    return True, last or 0
+
+
 def missed(watch: Watch, after: int) -> list[dict[str, Any]]:
     """Up to PAGE events after that number, oldest first, as clients get them."""
     with scope(watch.tenant_id):

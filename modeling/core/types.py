@@ -59,8 +59,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One Gaussian mechanism, composed `count` times: noise of standard deviation sigma * clip on a sum of clip-bounded
-    contributions over Poisson-sampled (rate q) units of one partition. q = 1 means all units at every step."""
+    """One Gaussian mechanism, composed `count` times.
+
+    Noise of standard deviation sigma * clip on a sum of clip-bounded contributions over Poisson-sampled (rate q) units
+    of one partition. q = 1 means all units at every step.
+    """
 
     name: str  # train | held_out | release
     sigma: float
@@ -92,8 +95,9 @@ class TrainingData:
     """Decrypted rows in memory, held by the worker alone.
 
     `units[i]` is the index of the unit that row i belongs to, 0..n_units-1. Classification: `texts` and `labels`
-    (index into recipe.labels). Chat: `conversations` of {"role", "content"} turns. Recommendation: `histories[u]` is the list
-    of item indices of unit u, and `catalogue` the (id, text) pairs in index order. `held_out[u]` says that unit u is held out.
+    (index into recipe.labels). Chat: `conversations` of {"role", "content"} turns. Recommendation: `histories[u]` is the
+    list of item indices of unit u, and `catalogue` the (id, text) pairs in index order. `held_out[u]` says that unit u
+    is held out.
     """
 
     units: Sequence[int]
@@ -117,7 +121,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class Charge:
-    """About to run compositions first..first+count-1 of the named mechanism: commit the charge, then resume the generator."""
+    """About to run compositions first..first+count-1 of the named mechanism: commit the charge, then resume."""
 
     mechanism: str
     first: int
@@ -138,7 +142,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """A noised, charged release of the held-out correct count, as an accuracy with its standard error from the noise."""
+    """A noised, charged release of the held-out correct count: an accuracy and its standard error from the noise."""
 
     step: int
     accuracy: float

@@ -21,6 +21,7 @@ from typing import Any
 from tests.bench.gateway_overhead import ROOT, services
 
 EVERY_SECONDS = 0.25
+SETTLE_SECONDS = 5.0  # 200 sockets opened at once first read their gaps
 
 
 def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -99,7 +100,7 @@ async def run(port: int, sockets: int, events: int) -> list[list[tuple[int, floa
     ready, count = asyncio.Event(), [0, sockets]
     tasks = [asyncio.create_task(listen(url, key, ready, count, events)) for _ in range(sockets)]
     await ready.wait()
-    await asyncio.sleep(1)
+    await asyncio.sleep(SETTLE_SECONDS)
     threading.Thread(target=announce_all, args=(tenant, job, events), daemon=True).start()
     return await asyncio.gather(*tasks)
 

@@ -10,7 +10,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from channels.routing import URLRouter
 
-from modeling import consumers
+from modeling import looking
 from modeling.actions import events
 from modeling.models import Job, JobEvent
 from modeling.routing import websocket_urlpatterns
@@ -103,7 +103,7 @@ async def test_events_while_it_connects_are_neither_lost_nor_doubled(
 async def test_a_message_that_the_layer_lost_comes_from_the_rows(
     api: Any, job: Job, announce: Announce, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(looking, "LOOK_SECONDS", 0.3)
     ws = await opened(socket(f"/ws/jobs/{job.public_id}?after={job.last_seq}", key=api.key))
     assert await ws.receive_nothing(timeout=0.2)
     with monkeypatch.context() as silent:
@@ -152,7 +152,7 @@ async def test_a_session_needs_our_own_origin_and_a_membership(people: Any, acme
 async def test_a_revoked_key_is_shown_out(
     api: Any, acme: Tenant, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(looking, "LOOK_SECONDS", 0.2)
     ws = await opened(socket(f"/ws/jobs/{job.public_id}?after=99", key=api.key))
     assert await ws.receive_nothing(timeout=0.5)
 
