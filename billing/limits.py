@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from billing.plans import FREE
 from billing.queries import Standing, plan_of, standing_of, usage_this_month
 from saas.lib.errors import Refusal
-from tenants.models import Tenant, User
+from tenants.models import Member, Role, Tenant, User
 
 COUNTED_BY_MONTH = {"predictions", "tokens", "training_seconds"}
 
@@ -68,6 +68,17 @@ _SENTENCES = {
 }
 
 
+def is_writable(tenant: Tenant) -> bool:
+    """Whether the tenant may change things and train. Needs the tenant's scope."""
+    return standing_of(tenant) in (Standing.GOOD, Standing.GRACE)
+
+
+def require_open(tenant: Tenant) -> None:
+    """Refuse even predictions while the tenant is suspended. Needs the tenant's scope."""
+    if standing_of(tenant) is Standing.SUSPENDED:
+        require_writable(tenant)
+
+
 def require_writable(tenant: Tenant) -> None:
     """Refuse changes while payment is long overdue or the tenant is suspended."""
     standing = standing_of(tenant)
@@ -86,10 +97,12 @@ def require_writable(tenant: Tenant) -> None:
 
 
 def require_verified_email(tenant: Tenant, user: User | None) -> None:
-    """On the Free plan, training needs the person's confirmed e-mail address; keys act for their tenant's owner."""
-    if plan_of(tenant).code != FREE.code or user is None:
+    """On the Free plan, training needs the person's confirmed e-mail address; keys (None) act for their tenant's owner."""
+    if plan_of(tenant).code != FREE.code:
         return
-    if not EmailAddress.objects.filter(user=user, verified=True).exists():
+    owners = Member.objects.of(tenant).filter(role=Role.OWNER).values_list("user_id", flat=True)
+    people = [user.pk] if user is not None else list(owners)
+    if not EmailAddress.objects.filter(user_id__in=people, verified=True).exists():
         raise LimitReached(
             _("Confirm your e-mail address first: on the Free plan, training starts after that."),
             code="email_unverified",

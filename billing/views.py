@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
+from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -50,11 +51,11 @@ def meters_of(plan: Plan, used: dict[str, Any], stored: int) -> list[Meter]:
             float(used[kind]),
             float(top),
             f"{used[kind]:,.0f} / {top:,}",
-            f"${plan.price_of(kind) / 100:.6f}".rstrip("0") if plan.price_of(kind) else "",
+            f"${10 * plan.price_of(kind):.3f}".rstrip("0").rstrip(".") if plan.price_of(kind) else "",
         )
         for label, kind, top in counted
     ]
-    text = f"{stored / 2**20:,.1f} / {plan.storage_bytes / 2**20:,.0f} MiB"
+    text = f"{filesizeformat(stored)} / {filesizeformat(plan.storage_bytes)}"
     return [*rows, Meter(_("Storage"), float(stored), float(plan.storage_bytes), text, "")]
 
 

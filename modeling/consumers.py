@@ -30,7 +30,7 @@ class JobConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         await self.accept()
         query = parse_qs(self.scope.get("query_string", b"").decode("latin-1"))
         after = query.get("after", ["0"])[0]
-        self.last = min(int(after), LARGEST_SEQ) if after.isdecimal() else 0
+        self.last = min(int(after[:19]), LARGEST_SEQ) if after.isdecimal() else 0
         try:
             self.watch = await self._let_in(query.get("ticket", [""])[0])
         except Refusal as refusal:

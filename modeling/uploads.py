@@ -6,8 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import IO, Any
 
+from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
+from django.db import connection
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_protect
@@ -23,12 +25,16 @@ CHUNK_BYTES = 1 << 18
 ENVELOPE_BYTES = 1 << 16  # what a multipart body may hold beside the file
 
 
+class FilesRefused(Refusal, SuspiciousOperation):
+    """A file where none is taken. Often met while CSRF is checked, where Django answers a SuspiciousOperation by 400."""
+
+
 class RefuseUploadHandler(FileUploadHandler):
     """The default of every page: files are taken by the upload pages and calls only."""
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:
         """Refuse at the first byte of a file."""
-        raise Refusal(_("Files are not accepted here."), status=415, code="no_files_here")
+        raise FilesRefused(_("Files are not accepted here."), status=415, code="no_files_here")
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
         """Never reached."""
@@ -69,9 +75,11 @@ class VaultUploadHandler(FileUploadHandler):
         boundary: str,
         encoding: str | None = None,
     ) -> tuple[Any, Any] | None:
-        """Refuse by the declared length before reading the body."""
+        """Refuse by the declared length before reading the body; hold no connection while a slow client sends."""
         if content_length - ENVELOPE_BYTES > self._allowance:
             self._refuse(content_length - ENVELOPE_BYTES)
+        if not connection.in_atomic_block:
+            connection.close()
         return None
 
     def new_file(self, *args: Any, **kwargs: Any) -> None:

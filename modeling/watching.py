@@ -41,7 +41,10 @@ def check_origin(headers: Mapping[bytes, bytes]) -> None:
     origin = headers.get(b"origin", b"").decode("latin-1")
     if not origin:
         return  # not a browser
-    host = urlsplit(origin).hostname or ""
+    try:
+        host = urlsplit(origin).hostname or ""
+    except ValueError:
+        host = ""
     if not validate_host(host, settings.ALLOWED_HOSTS):
         raise Forbidden("This page may not open a WebSocket here.", code="origin_refused")
 

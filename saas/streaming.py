@@ -7,6 +7,8 @@ import io
 import queue
 from typing import Any, cast
 
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
 from django.core.handlers.asgi import ASGIHandler
 
 DEPTH = 16  # chunks in flight between the server and the view, about 1 MiB with uvicorn's 64 KiB reads
@@ -46,15 +48,26 @@ class BodyPipe(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes, all of the body when negative; raises BodyGone when the client left."""
-        parts, wanted = [], size if size >= 0 else float("inf")
-        while wanted > 0 and self._more():
-            piece = self._rest if len(self._rest) <= wanted else self._rest[: int(wanted)]
-            self._rest = self._rest[len(piece) :]
-            parts.append(piece)
-            wanted -= len(piece)
-            if size >= 0:
-                break
+        """Up to `size` bytes, all of the body when negative; raises BodyGone when the client left.
+
+        All of a body is never more than DATA_UPLOAD_MAX_MEMORY_SIZE, whatever length it declares or leaves out:
+        RequestDataTooBig.
+        """
+        if size < 0:
+            return self._read_all()
+        if size == 0 or not self._more():
+            return b""
+        piece, self._rest = self._rest[:size], self._rest[size:]
+        return piece
+
+    def _read_all(self) -> bytes:
+        parts, most = [], settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
+        while self._more():
+            most -= len(self._rest)
+            if most < 0:
+                raise RequestDataTooBig("The body is larger than DATA_UPLOAD_MAX_MEMORY_SIZE.")
+            parts.append(self._rest)
+            self._rest = b""
         return b"".join(parts)
 
     def _more(self) -> bool:
@@ -70,9 +83,10 @@ class BodyPipe(io.RawIOBase):
         return bool(self._rest)
 
     def close(self) -> None:
-        """The view is done: the rest of the body is dropped as it comes."""
+        """The view is done: the rest of the body is dropped as it comes; a thread that still reads gets BodyGone."""
         if not self._abandoned:
             self._abandoned = True
+            self.finish(aborted=True)
             if not self._loop.is_closed():
                 self._loop.call_soon_threadsafe(self._room.release)
         super().close()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
-from tenants import queries
+from tenants import demo, queries
 from tenants.models import User
 
 logger = logging.getLogger(__name__)
@@ -39,6 +40,17 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         """A link under the public address, never under the Host header of a request."""
         path: str = reverse("account_confirm_email", args=[emailconfirmation.key])
         return f"{settings.PUBLIC_URL}{path}"
+
+    def get_reset_password_from_key_url(self, key: str) -> str:
+        """A link under the public address, never under the Host header of a request."""
+        path = urlsplit(super().get_reset_password_from_key_url(key)).path
+        return f"{settings.PUBLIC_URL}{path}"
+
+    def authenticate(self, request: HttpRequest, **credentials: Any) -> User | None:
+        """The person; the demo's people, whose password is printed everywhere, only while the demo is on."""
+        found: User | None = super().authenticate(request, **credentials)
+        closed = not settings.DEMO and found is not None and found.email in demo.emails()
+        return None if closed else found
 
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
         """Send, or log that the mail server could not be reached: every mail can be asked for again."""

@@ -41,6 +41,11 @@ DEMO_TENANTS = (
 )
 
 
+def emails() -> frozenset[str]:
+    """The addresses of everyone in the demo."""
+    return frozenset((OPERATOR_EMAIL, *(row.email for row in DEMO_TENANTS)))
+
+
 def sign_ins() -> list[tuple[str, str, str]]:
     """(e-mail, password, what it opens) for everyone in the demo."""
     rows = [(row.email, row.password, f"{row.tenant}: {row.about}") for row in DEMO_TENANTS]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.utils.translation import gettext as _
+
 from modeling.actions.datasets import overlapping_datasets
 from modeling.core.types import Plan
 from modeling.models import Dataset, DatasetVersion, PrivacyAccount
 from modeling.packs import PACKS
+from saas.lib.errors import Conflict
 from tenants.models import Tenant
 
 ROW_UNIT = "row"  # each row is one person
@@ -16,16 +19,39 @@ ROW_UNIT = "row"  # each row is one person
 def account_for(tenant: Tenant, version: DatasetVersion, plan: Plan) -> PrivacyAccount:
     """The account of the version's lineage, locked FOR UPDATE: opened, joined or merged as its people demand.
 
-    The caller holds the ledger head's lock, so that two first jobs on shared people cannot open two accounts.
+    The caller holds the ledger head's lock, so that two first jobs on shared people cannot open two accounts. Raises
+    Conflict for a private job by another unit than the lineage's: its cost for one of the old units is not known.
     """
     dataset = version.dataset
     sharing = [dataset, *overlapping_datasets(dataset)]
     found = _locked(tenant, {one.account_id for one in sharing if one.account_id is not None})
+    if plan.mechanisms:
+        _require_unit(found, plan.recipe.unit or ROW_UNIT)
     account = found[0] if found else _open(tenant, dataset, plan)
     for other in found[1:]:
         _merge(tenant, into=account, other=other)
     _join(tenant, account, sharing)
+    if (
+        plan.delta < account.delta
+    ):  # more people have come in: the lineage keeps the smallest delta of its jobs
+        account.delta = plan.delta
+        account.save(update_fields=["delta"])
     return account
+
+
+def _require_unit(found: Iterable[PrivacyAccount], unit: str) -> None:
+    """One lineage has one unit: a person's budget cannot be counted in jobs that hide a single row of theirs."""
+    for account in found:
+        if not account.no_bound and account.unit_label != unit:
+            raise Conflict(
+                _(
+                    "These people's records were already used in a private job with %(unit)s as the unit, and it cannot"
+                    " change: name the same column (or each row, if it says row)."
+                )
+                % {"unit": account.unit_label},
+                param="privacy.unit",
+                code="unit_fixed",
+            )
 
 
 def _locked(tenant: Tenant, ids: Iterable[object]) -> list[PrivacyAccount]:

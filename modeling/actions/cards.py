@@ -11,8 +11,9 @@ from modeling.actions.privacy import Cost
 from modeling.core import accounting
 from modeling.core.bases import BASES
 from modeling.core.types import Plan, Trained
-from modeling.models import Job
+from modeling.models import Job, PrivacyEntry
 from modeling.plans import load_plan
+from modeling.queries.privacy import Spending, root_of, spending_of
 from tenants.models import Tenant
 
 FORMAT = 1
@@ -25,6 +26,7 @@ def build_card(
     """The card as JSON. `metrics` hold released (noised and charged) or public numbers only."""
     plan = load_plan(job.plan)
     base = BASES[job.base]
+    lineage = _lineage(tenant, job)
     return {
         "format": FORMAT,
         "model": name,
@@ -35,7 +37,7 @@ def build_card(
         "job": job.public_id,
         "artefact": {"sha256": digest, "format": "safetensors"},
         "data": _data(job, plan),
-        "privacy": _privacy(job, plan, cost),
+        "privacy": _privacy(plan, cost) | {"lineage": _lineage_facts(lineage)},
         "metrics": trained.metrics,
         "training": {
             "steps": trained.steps,
@@ -43,7 +45,7 @@ def build_card(
             "seconds": round(trained.seconds, 1),
         },
         "notes": list(plan.notes),
-        "limits": _limits(plan),
+        "limits": _limits(plan, lineage),
         "code": {package: version(package) for package in CODE},
     }
 
@@ -61,11 +63,29 @@ def _data(job: Job, plan: Plan) -> dict[str, Any]:
         "items": plan.shape.items,
         "columns": job.recipe.get("columns", {}),
         "labels": list(plan.recipe.labels),
-        "declared_public": ["number of units", "label names" if plan.recipe.labels else "catalogue"],
+        "declared_public": ["number of units", "number of rows", *_DECLARED.get(plan.recipe.task, ())],
     }
 
 
-def _privacy(job: Job, plan: Plan, cost: Cost) -> dict[str, Any]:
+_DECLARED = {"classification": ("label names",), "recommendation": ("catalogue",)}
+
+
+def _lineage(tenant: Tenant, job: Job) -> Spending:
+    """What these people have spent over all jobs, this one included: the caller has settled it."""
+    entry = PrivacyEntry.objects.of(tenant).filter(job=job).select_related("account").order_by("seq")[0]
+    return spending_of(tenant, root_of(tenant, entry.account))
+
+
+def _lineage_facts(lineage: Spending) -> dict[str, Any]:
+    return {
+        "epsilon_used": None if lineage.no_bound else lineage.used,
+        "epsilon_lifetime": None if lineage.no_bound else lineage.lifetime_epsilon,
+        "delta": lineage.delta,
+        "no_bound": lineage.no_bound,
+    }
+
+
+def _privacy(plan: Plan, cost: Cost) -> dict[str, Any]:
     unit = plan.recipe.unit or ROW_UNIT
     if not plan.mechanisms:
         return {"mode": "off", "reason": plan.recipe.privacy_off_reason, "unit": unit}
@@ -83,7 +103,7 @@ def _privacy(job: Job, plan: Plan, cost: Cost) -> dict[str, Any]:
     }
 
 
-def _limits(plan: Plan) -> list[str]:
+def _limits(plan: Plan, lineage: Spending) -> list[str]:
     sentences = [
         "The people named by the unit are protected; facts shared by many people are learnt and may be shown."
     ]
@@ -93,6 +113,10 @@ def _limits(plan: Plan) -> list[str]:
         )
     else:
         sentences.append("Trained without privacy: this model may reveal the people in its training data.")
+    if plan.mechanisms and lineage.no_bound:
+        sentences.append(
+            "Another job ran without privacy on these people: epsilon bounds this model alone, not what all reveal."
+        )
     if plan.recipe.task == "classification":
         sentences.append(
             "Texts unlike the training data get a label too: set abstain_below, and let a person decide."

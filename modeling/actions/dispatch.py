@@ -94,7 +94,7 @@ def _last_served() -> dict[uuid.UUID, datetime]:
 
 
 def _cap(tenant_id: uuid.UUID) -> int:
-    """How many jobs the tenant may run at once; 0 while it is suspended."""
+    """How many jobs the tenant may run at once; 0 while it is suspended or read-only."""
     with scope(tenant_id):
         tenant = Tenant.objects.get(pk=tenant_id)
-        return limits.ceiling(tenant, "running_jobs") if tenant.state == Tenant.State.ACTIVE else 0
+        return limits.ceiling(tenant, "running_jobs") if limits.is_writable(tenant) else 0

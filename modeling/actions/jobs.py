@@ -91,7 +91,14 @@ def _admit(tenant: Tenant, job: Job, resolved: Resolved) -> None:
         Dataset.objects.of(tenant).filter(pk=resolved.version.dataset_id, unit_fixed=False).update(
             unit_fixed=True, unit_column=plan.recipe.unit
         )
-    resolved.version.dataset.refresh_from_db()
+    dataset = resolved.version.dataset
+    dataset.refresh_from_db()
+    if plan.recipe.epsilon is not None and dataset.unit_column != plan.recipe.unit:
+        raise Conflict(  # another first job fixed it after this one was resolved
+            _("Whose record a row is was fixed by this dataset's first private job, and cannot change."),
+            param="privacy.unit",
+            code="unit_fixed",
+        )
     privacy.reserve(tenant, job, resolved.version, resolved.cost)
     message = _("Files are valid, the privacy budget is set aside, and the job waits for a worker.")
     events.announce(job, JobEvent.Kind.STATE, message, state=State.QUEUED, notes=list(plan.notes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -92,11 +93,11 @@ def _require_room(spending: Spending, mechanisms: Iterable[Mechanism]) -> None:
     after = spending.epsilon_after(mechanisms)
     if after <= spending.lifetime_epsilon:
         return
-    numbers = {
-        "used": spending.used,
+    numbers = {  # what was spent rounded up, what is left rounded down
+        "used": math.ceil(100 * spending.used) / 100,
         "lifetime": spending.lifetime_epsilon,
-        "after": after,
-        "left": spending.left,
+        "after": math.ceil(100 * after) / 100,
+        "left": math.floor(100 * spending.left) / 100,
     }
     sentence = _(
         "These people's privacy budget does not hold this job: %(used).2f of %(lifetime).2f epsilon are used or set"

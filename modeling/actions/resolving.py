@@ -17,6 +17,7 @@ from modeling.core.bases import BASES
 from modeling.core.types import CoreError, Plan, Recipe, Shape
 from modeling.models import Dataset, DatasetVersion, File
 from modeling.packs import PACKS
+from modeling.packs.base import ROLES
 from saas.lib import env
 from saas.lib.errors import NotFound, Refusal
 from tenants.models import Tenant
@@ -24,6 +25,7 @@ from tenants.models import Tenant
 BASE_OF = {"classification": "minilm-l6", "recommendation": "minilm-l6", "chat": "smollm2-135m"}
 NEEDED = {"classification": ("text", "label"), "recommendation": ("user", "item"), "chat": ("messages",)}
 SUFFIX = re.compile(r"[a-z0-9-]{0,18}")
+METHOD = re.compile(r"[a-z_]{1,20}")
 USUAL_EPSILON = 8.0
 FEWEST_LABELS = 2
 DEVICE = env.text("TRAINING_DEVICE", "cpu")
@@ -62,6 +64,15 @@ def check_spec(tenant: Tenant, spec: JobSpec) -> None:
             param="suffix",
             code="invalid_suffix",
         )
+    if not METHOD.fullmatch(spec.method):
+        raise Refusal(
+            _("method is a name such as auto, head or lora."), param="method", code="unknown_method"
+        )
+    if not set(spec.columns) <= set(ROLES):
+        raise Refusal(
+            _("columns names these roles only: %(roles)s.") % {"roles": ", ".join(ROLES)},
+            param="columns", code="unknown_role",
+        )  # fmt: skip
     if spec.task and spec.task not in BASE_OF:
         raise Refusal(_("task is classification, recommendation or chat."), param="task", code="invalid_task")
     if spec.model and spec.model not in BASES:
@@ -201,7 +212,13 @@ def _catalogue(tenant: Tenant, file: File | None, task: str) -> DatasetVersion |
             _("A recommender needs a catalogue: upload the list of items with purpose user_data."),
             param="catalogue_file", code="catalogue_required",
         )  # fmt: skip
-    return _version_of(tenant, file, param="catalogue_file")
+    version = _version_of(tenant, file, param="catalogue_file")
+    if not version.dataset.is_catalogue:
+        raise Refusal(
+            _("These are people's records, not a list of items: upload the catalogue with purpose user_data."),
+            param="catalogue_file", code="invalid_file",
+        )  # fmt: skip
+    return version
 
 
 def _labels(spec: JobSpec, version: DatasetVersion, columns: dict[str, str]) -> tuple[str, ...]:

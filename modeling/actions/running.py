@@ -76,7 +76,7 @@ def _one_claim_at_a_time(tenant: Tenant) -> None:
 
 
 def _has_room(tenant: Tenant, job: Job) -> bool:
-    if tenant.state != Tenant.State.ACTIVE:
+    if not limits.is_writable(tenant):
         return False
     running = Job.objects.of(tenant).filter(state=Job.State.RUNNING).exclude(pk=job.pk).count()
     return running + 1 <= limits.ceiling(tenant, "running_jobs")

@@ -176,12 +176,25 @@ def _write(attempt: _Attempt, job: Job, event: Charge | Phase | Progress | HeldO
         events.announce(job, Kind.METRICS, message, lease=lease, **numbers)
     elif isinstance(event, HeldOut):
         message = _("Held-out accuracy %(accuracy).3f ± %(noise_error).3f (noised and charged).") % numbers
+        if job.privacy_off_reason:
+            message = (
+                _("Held-out accuracy %(accuracy).3f (privacy is off: neither noised nor charged).") % numbers
+            )
         running.update(lease, progress={**job.progress, "held_out": numbers})
         events.announce(job, Kind.HELD_OUT, message, lease=lease, **numbers)
     else:
+        numbers |= _public_rows(job, event)
         message = _("%(name)s: %(done)s of %(total)s rows.") % numbers
         running.update(lease, progress={**job.progress, "phase": numbers})
         events.announce(job, Kind.PHASE, message, lease=lease, **numbers)
+
+
+def _public_rows(job: Job, event: Phase) -> dict[str, int]:
+    """The share done as rows of the file, in twentieths: how many of its rows fit the recipe is a private count."""
+    if event.name == "catalogue":
+        return {}
+    rows = int(job.plan["shape"]["rows"])
+    return {"done": rows * (20 * event.done // max(event.total, 1)) // 20, "total": rows}
 
 
 def _store_checkpoint(attempt: _Attempt, event: Checkpoint) -> None:

@@ -56,6 +56,7 @@ def _request_id() -> str:
 def _target(tenant: Tenant, model: str, task: str, kind: str) -> Target:
     """The model, once the plan allows one more call; raises Refusal."""
     with scope(tenant):
+        limits.require_open(tenant)
         limits.require(tenant, kind, 1)
     return require_task(serving_target(tenant.pk, model), task)
 

@@ -66,9 +66,10 @@ def check_budget(recipe: Recipe, shape: Shape) -> None:
             code="too_few_units",
         )
     delta = delta_of(recipe, shape)
-    if not 0 < delta < 1 / shape.train_units:
+    largest = accounting.delta_for(shape.train_units)
+    if not 0 < delta <= largest:
         raise CannotTrain(
-            f"Delta must be smaller than one over the number of people ({1 / shape.train_units:.1e}).",
+            f"Delta must be positive and at most {largest:.1e} for {shape.train_units:,} people.",
             code="invalid_delta",
         )
 

@@ -95,8 +95,8 @@ class TrainingData:
     """Decrypted rows in memory, held by the worker alone.
 
     `units[i]` is the index of the unit that row i belongs to, 0..n_units-1. Classification: `texts` and `labels`
-    (index into recipe.labels). Chat: `conversations` of {"role", "content"} turns. Recommendation: `histories[u]` is the
-    list of item indices of unit u, and `catalogue` the (id, text) pairs in index order. `held_out[u]` says that unit u
+    (index into recipe.labels). Chat: `conversations` of {"role", "content"} turns. Recommendation: `histories[u]` lists
+    the items of unit u by index, and `catalogue` the (id, text) pairs in index order. `held_out[u]` says that unit u
     is held out.
     """
 

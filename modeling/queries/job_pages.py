@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -221,7 +222,8 @@ def _with_words(target: float | None, epsilon: list[Any], accuracy: list[Any], r
         epsilon_words=spent,
         accuracy_words=held_out,
         rate_words=speed,
-        epsilon_reading=_filled(spent, epsilon, target, scale=1, digits=2) or _("Nothing spent yet"),
+        epsilon_reading=_filled(spent, _rounded_up(epsilon[-1:]), target, scale=1, digits=2)
+        or _("Nothing spent yet"),
         accuracy_reading=_filled(held_out, accuracy, target, scale=100, digits=1)
         or _("A few noised looks at held-out people"),
         rate_reading=_filled(speed, rate, target, scale=1, digits=0) or _("Examples worked through"),
@@ -229,6 +231,11 @@ def _with_words(target: float | None, epsilon: list[Any], accuracy: list[Any], r
         accuracy_columns=(step, _("Accuracy"), _("Standard error of the noise")),
         rate_columns=(step, _("Examples a second")),
     )
+
+
+def _rounded_up(points: list[Any]) -> list[Any]:
+    """Hundredths, rounded up: a reading never tells less than was spent."""
+    return [[x, math.ceil(round(100 * y, 6)) / 100] for x, y in points]
 
 
 def _filled(sentence: str, points: list[Any], target: float | None, *, scale: float, digits: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -136,7 +137,7 @@ def words_left(spending: Spending, like: Sequence[Mechanism] = ()) -> str:
     if spending.no_bound:
         return _("A job ran without privacy on these people, so no bound can be stated.")
     text = _("%(left).1f of %(lifetime).1f epsilon is left for these people.") % {
-        "left": spending.left, "lifetime": spending.lifetime_epsilon,
+        "left": math.floor(10 * spending.left) / 10, "lifetime": spending.lifetime_epsilon,
     }  # fmt: skip
     if not like:
         return text

@@ -49,7 +49,9 @@ class MethodField(serializers.Field[Any, Any, Any, Any]):
 class PrivacyFields(serializers.Serializer[Any]):
     """The `privacy` object of a job."""
 
-    mode = serializers.ChoiceField(["on", "off"], default="on")
+    mode = serializers.ChoiceField(
+        ["on", "off"], default="on", error_messages={"invalid_choice": "mode is on or off."}
+    )
     epsilon = serializers.FloatField(required=False, allow_null=True, min_value=0.001, max_value=1000)
     delta = DeltaField(required=False, allow_null=True)
     unit = serializers.CharField(required=False, allow_blank=True, allow_null=True, max_length=200)

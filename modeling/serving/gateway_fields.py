@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,7 +80,7 @@ class Fields:
         value = self.take(field)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
             raise wrong(self.name(field), "must be a number.")
         if not low <= value <= high:
             raise wrong(self.name(field), f"must be from {low:g} to {high:g}.")

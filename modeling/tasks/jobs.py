@@ -74,6 +74,9 @@ def sweep() -> None:
     ):
         with scope(tenant_id):
             jobs.give_up(Tenant.objects.get(pk=tenant_id), job_id)
+    running_on = everything.filter(state=Job.State.RUNNING, tenant__state=Tenant.State.SUSPENDED)
+    for tenant_id in running_on.values_list("tenant_id", flat=True).distinct():
+        enqueue("modeling.stop_tenant_jobs", tenant_id=tenant_id)
     ownerless = Q(state=Job.State.RUNNING, lease_until__lt=Now())
     for tenant_id, job_id in everything.filter(ownerless, cancel_requested=True).values_list(
         "tenant_id", "pk"

@@ -132,10 +132,11 @@ def playground_chat(request: MemberRequest) -> HttpResponse:
 
 
 def _json(request: MemberRequest) -> dict[str, Any]:
-    raw = request.read(MOST_BODY)
+    if len(request.body) > MOST_BODY:
+        raise Refusal(_("The conversation is too long."), status=413, code="body_too_large")
     try:
-        body = json.loads(raw)
-    except ValueError as error:
+        body = json.loads(request.body)
+    except (ValueError, RecursionError) as error:
         raise Refusal(_("The request is not JSON."), code="invalid_json") from error
     if not isinstance(body, dict):
         raise Refusal(_("The request is not a JSON object."), code="invalid_json")

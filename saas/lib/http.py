@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from django.core.exceptions import RequestDataTooBig
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -25,6 +26,9 @@ def api_error(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler: every expected error in the OpenAI shape; bugs rise."""
     if isinstance(error, Refusal):
         return Response(error.body(), status=error.status, headers=error.headers)
+    if isinstance(error, RequestDataTooBig):
+        too_big = Refusal("The body is too large.", status=413, code="body_too_large")
+        return Response(too_big.body(), status=too_big.status)
     response = exception_handler(error, context)
     if response is None:
         return None
@@ -81,8 +85,8 @@ class CursorPage:
 
 def page_size(params: Any) -> int:
     """The `limit` parameter: 1 to 100, 20 when absent; raises Refusal on anything else."""
-    raw = params.get("limit", str(PAGE_SIZE))
-    if not str(raw).isdecimal() or not 1 <= int(raw) <= PAGE_SIZE_MAX:
+    raw = str(params.get("limit", PAGE_SIZE))
+    if not raw.isdecimal() or len(raw) > 9 or not 1 <= int(raw) <= PAGE_SIZE_MAX:
         raise Refusal(f"limit must be a whole number from 1 to {PAGE_SIZE_MAX}.", param="limit")
     return int(raw)
 
@@ -101,15 +105,21 @@ def cursor_page(rows: QuerySet[Row], params: Any, *, cursor: str = "public_id") 
     return CursorPage(rows=found[:size], has_more=len(found) > size)
 
 
+def _no_nul() -> HttpResponse:
+    refusal = Refusal("An address must not contain NUL characters.")
+    return JsonResponse(refusal.body(), status=refusal.status)
+
+
 class RequestIdMiddleware:
-    """Gives every request an id, returned as x-request-id."""
+    """Gives every request an id, returned as x-request-id; refuses addresses with NUL, which PostgreSQL cannot hold."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request.request_id = f"req_{secrets.token_hex(12)}"  # type: ignore[attr-defined]
-        response = self.get_response(request)
+        has_nul = "\0" in request.path_info or "%00" in request.META.get("QUERY_STRING", "")
+        response = _no_nul() if has_nul else self.get_response(request)
         response.headers.setdefault("x-request-id", request.request_id)  # type: ignore[attr-defined]
         return response
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +111,13 @@ def test_no_random_state_is_kept(models_dir: Path) -> None:
     assert isinstance(first, Trained)
     assert isinstance(second, Trained)
     assert not np.array_equal(first.tensors["head.weight"], second.tensors["head.weight"])
+
+
+def test_the_heads_start_runs_as_it_was_reserved(models_dir: Path) -> None:
+    plan = planning.plan(make_recipe("lora", max_steps=2), shape_of(DATA))
+    start = replace(plan.mechanisms[0], sigma=1e6, count=6)
+    events = train(replace(plan, mechanisms=(start, *plan.mechanisms[1:])), DATA, models_dir=models_dir)
+    checkpoint = next(event for event in events if isinstance(event, Checkpoint))
+    events.close()  # type: ignore[attr-defined]
+    # All that noise is in the head: another recipe's sigma would have left it in the hundreds.
+    assert np.abs(checkpoint.tensors["value.head.weight"]).max() > 1e4

@@ -229,7 +229,8 @@ class _Run:
                 self.step,
                 total,
                 self.spending.epsilon(),
-                examples_per_second=rate * self.rows.units,
+                # Of the public number of people: how many have a row that fits the recipe is private.
+                examples_per_second=rate * self.plan.shape.train_units,
                 seconds=seconds,
                 seconds_left=(total - self.step) / rate,
             )

@@ -208,6 +208,9 @@ class _Run:
             yield Phase("embedding", min(first + WINDOW, total), total, time.monotonic() - started)
         if self.mechanism:
             yield self.spending.charge(START, self.spending.remaining(START))
+            # What was reserved is what runs, also where today's recipe would give other numbers.
+            reserved = next(item for item in self.plan.mechanisms if item.name == START)
+            head = replace(head, mechanisms=(reserved,), steps=reserved.count)
         self.model.set_head(head_weights(head, replace(train, features=features), self.names))
         yield Checkpoint(self.step, self.state.tensors())
 

@@ -151,7 +151,8 @@ def _train(
     solution = _solution(plan, released, features, sigma)
     tensors, config = _artifact(plan, data, features, solution)
     seconds = time.perf_counter() - start
-    yield Progress(1, 1, spending.epsilon(), len(training) / max(seconds, 1e-9), seconds, 0.0)
+    rate = plan.shape.train_units / max(seconds, 1e-9)
+    yield Progress(1, 1, spending.epsilon(), rate, seconds, 0.0)
     people = [found for found, held_out in zip(sets, data.held_out, strict=True) if held_out]
     metrics = yield from _evaluate(plan, ItemModel(tensors, config), people, spending)
     yield Trained(tensors, config, metrics, 1, time.perf_counter() - start)
