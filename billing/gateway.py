@@ -181,7 +181,7 @@ def report_meter(kind: str, customer: str, quantity: float, *, identifier: str, 
 
 
 def read_webhook(body: bytes, signature: str) -> Notice:
-    """Verify the raw bytes and pick out ids; raises BadSignature, also while no secret is set: anyone can sign with ""."""
+    """Verify the raw bytes and pick out ids; raises BadSignature, also while no secret is set."""
     if not settings.STRIPE_WEBHOOK_SECRET:
         raise BadSignature(_("Webhooks are not set up here: STRIPE_WEBHOOK_SECRET is empty."))
     try:

@@ -97,7 +97,7 @@ def require_writable(tenant: Tenant) -> None:
 
 
 def require_verified_email(tenant: Tenant, user: User | None) -> None:
-    """On the Free plan, training needs the person's confirmed e-mail address; keys (None) act for their tenant's owner."""
+    """On the Free plan, training needs the person's confirmed e-mail address; keys (None) act for the owners."""
     if plan_of(tenant).code != FREE.code:
         return
     owners = Member.objects.of(tenant).filter(role=Role.OWNER).values_list("user_id", flat=True)

@@ -26,7 +26,7 @@ ENVELOPE_BYTES = 1 << 16  # what a multipart body may hold beside the file
 
 
 class FilesRefused(Refusal, SuspiciousOperation):
-    """A file where none is taken. Often met while CSRF is checked, where Django answers a SuspiciousOperation by 400."""
+    """A file where none is taken; while CSRF is checked Django itself answers, with 400 for a SuspiciousOperation."""
 
 
 class RefuseUploadHandler(FileUploadHandler):

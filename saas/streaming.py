@@ -48,26 +48,19 @@ class BodyPipe(io.RawIOBase):
         return True
 
     def read(self, size: int = -1) -> bytes:
-        """Up to `size` bytes, all of the body when negative; raises BodyGone when the client left.
+        """`size` bytes, fewer only at the body's end: Django takes a short read for the end and would cut the body.
 
-        All of a body is never more than DATA_UPLOAD_MAX_MEMORY_SIZE, whatever length it declares or leaves out:
-        RequestDataTooBig.
+        Negative: all of it, at most DATA_UPLOAD_MAX_MEMORY_SIZE (RequestDataTooBig). Raises BodyGone when the client
+        left.
         """
-        if size < 0:
-            return self._read_all()
-        if size == 0 or not self._more():
-            return b""
-        piece, self._rest = self._rest[:size], self._rest[size:]
-        return piece
-
-    def _read_all(self) -> bytes:
-        parts, most = [], settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0
-        while self._more():
-            most -= len(self._rest)
-            if most < 0:
-                raise RequestDataTooBig("The body is larger than DATA_UPLOAD_MAX_MEMORY_SIZE.")
-            parts.append(self._rest)
-            self._rest = b""
+        most = size if size >= 0 else (settings.DATA_UPLOAD_MAX_MEMORY_SIZE or 0) + 1
+        parts, wanted = [], most
+        while wanted > 0 and self._more():
+            piece, self._rest = self._rest[:wanted], self._rest[wanted:]
+            parts.append(piece)
+            wanted -= len(piece)
+        if size < 0 and wanted == 0:
+            raise RequestDataTooBig("The body is larger than DATA_UPLOAD_MAX_MEMORY_SIZE.")
         return b"".join(parts)
 
     def _more(self) -> bool:

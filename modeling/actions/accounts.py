@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from django.utils.translation import gettext as _
 
-from modeling.actions.datasets import overlapping_datasets
+from modeling.actions.datasets import overlapping_datasets, sharing_rows
 from modeling.core.types import Plan
 from modeling.models import Dataset, DatasetVersion, PrivacyAccount
 from modeling.packs import PACKS
@@ -20,13 +20,13 @@ def account_for(tenant: Tenant, version: DatasetVersion, plan: Plan) -> PrivacyA
     """The account of the version's lineage, locked FOR UPDATE: opened, joined or merged as its people demand.
 
     The caller holds the ledger head's lock, so that two first jobs on shared people cannot open two accounts. Raises
-    Conflict for a private job by another unit than the lineage's: its cost for one of the old units is not known.
+    Conflict for a private job on the same rows by another unit: its cost for one of the old units is not known.
     """
     dataset = version.dataset
     sharing = [dataset, *overlapping_datasets(dataset)]
     found = _locked(tenant, {one.account_id for one in sharing if one.account_id is not None})
     if plan.mechanisms:
-        _require_unit(found, plan.recipe.unit or ROW_UNIT)
+        _require_unit(tenant, dataset, found, plan.recipe.unit or ROW_UNIT)
     account = found[0] if found else _open(tenant, dataset, plan)
     for other in found[1:]:
         _merge(tenant, into=account, other=other)
@@ -39,10 +39,15 @@ def account_for(tenant: Tenant, version: DatasetVersion, plan: Plan) -> PrivacyA
     return account
 
 
-def _require_unit(found: Iterable[PrivacyAccount], unit: str) -> None:
-    """One lineage has one unit: a person's budget cannot be counted in jobs that hide a single row of theirs."""
-    for account in found:
-        if not account.no_bound and account.unit_label != unit:
+def _require_unit(tenant: Tenant, dataset: Dataset, found: Iterable[PrivacyAccount], unit: str) -> None:
+    """The same rows have one unit: a person's budget cannot be counted in jobs that hide a single row of theirs."""
+    others = [account for account in found if not account.no_bound and account.unit_label != unit]
+    if not others:
+        return
+    same_rows = Dataset.objects.of(tenant).filter(pk__in=sharing_rows(dataset))
+    taken = set(same_rows.values_list("account_id", flat=True))
+    for account in others:
+        if account.pk in taken:
             raise Conflict(
                 _(
                     "These people's records were already used in a private job with %(unit)s as the unit, and it cannot"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.db import connection
 from django.db.models import Q, Sum
 from django.utils import timezone
@@ -35,6 +37,7 @@ __all__ = [
     "read_rows",
     "rebuild_content",
     "resegment",
+    "sharing_rows",
     "shred_unit",
     "stored_bytes",
 ]
@@ -206,15 +209,16 @@ def overlapping_datasets(dataset: Dataset) -> list[Dataset]:
     with connection.cursor() as cursor:
         cursor.execute(_SHARED_PEOPLE, [dataset.pk, dataset.pk, unnamed])
         shared = {row[0] for row in cursor.fetchall()}
-    shared |= _sharing_rows(dataset)
+    shared |= sharing_rows(dataset)
     return list(Dataset.objects.of(tenant_id).filter(pk__in=shared, is_catalogue=False).order_by("id"))
 
 
-def _sharing_rows(dataset: Dataset) -> set[object]:
+def sharing_rows(dataset: Dataset) -> set[UUID]:
+    """The ids of the other datasets that hold the same rows as this one, whoever is said to own them."""
     versions = DatasetVersion.objects.of(dataset.tenant_id)
     ours = [bytes(marks) for marks in versions.filter(dataset=dataset).values_list("row_marks", flat=True)]
     others = versions.exclude(dataset=dataset).exclude(dataset__is_catalogue=True)
-    found: set[object] = set()
+    found: set[UUID] = set()
     for other_id, marks in others.values_list("dataset_id", "row_marks").iterator(chunk_size=20):
         if other_id not in found and any(shares_rows(mine, bytes(marks)) for mine in ours):
             found.add(other_id)

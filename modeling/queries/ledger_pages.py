@@ -33,6 +33,7 @@ class AccountCard:
 
     title: str
     unit: str
+    unit_words: str
     spent: float
     reserved: float
     used: float
@@ -85,6 +86,7 @@ def account_card(tenant: Tenant, account: PrivacyAccount) -> AccountCard:
     return AccountCard(
         title=" + ".join(names) or _("Data that was deleted"),
         unit=words.person(tenant),
+        unit_words=words.unit_words(tenant, "" if account.unit_label == "row" else account.unit_label),
         spent=min(spent, spending.used),
         reserved=max(0.0, spending.used - spent),
         used=spending.used,

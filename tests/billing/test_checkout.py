@@ -91,6 +91,21 @@ def test_an_unsigned_webhook_is_refused(standin: Any, alice: Any, acme: Any) -> 
     assert not StripeEvent.objects.filter(event_id=event["id"]).exists()
 
 
+def test_without_a_secret_no_signature_counts(settings: Any) -> None:
+    from tests.billing.conftest import post_event
+
+    settings.STRIPE_WEBHOOK_SECRET = ""
+    event = {
+        "id": "evt_forged",
+        "object": "event",
+        "type": "x",
+        "created": 1,
+        "data": {"object": {"object": "x"}},
+    }
+    assert post_event(event, secret="").status_code == 400
+    assert not StripeEvent.objects.filter(event_id="evt_forged").exists()
+
+
 def test_cancelling_ends_the_plan(standin: Any, alice: Any, acme: Any) -> None:
     press(order(alice, acme, "team"), "pay")
     actions.sync_customer(standin.state.all("customer")[0]["id"])

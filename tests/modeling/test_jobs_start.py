@@ -152,6 +152,16 @@ def test_training_on_free_needs_a_confirmed_address(acme: Tenant, people: Any, w
     assert caught.value.code == "email_unverified"
 
 
+def test_a_key_does_not_lead_around_that(acme: Tenant, people: Any, api: Any, words_file: str) -> None:
+    EmailAddress.objects.filter(user=people.user("alice")).update(verified=False)
+    assert refused(api, words_file)[:2] == (
+        402,
+        "email_unverified",
+    )  # bob's address is confirmed, but he owns nothing
+    EmailAddress.objects.filter(user=people.user("alice")).update(verified=True)
+    started(api, words_file)
+
+
 def test_an_owner_alone_can_allow_a_large_epsilon(acme: Tenant, people: Any, words_file: str) -> None:
     from modeling.actions.specs import PrivacySpec
 

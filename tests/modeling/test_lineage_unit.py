@@ -19,7 +19,7 @@ from tests.modeling.clinic import dataset_of, row_of, started, train, uploaded, 
 
 def refused(api: Any, file_id: str, **body: Any) -> tuple[int, str]:
     answer = api.post("/v1/fine_tuning/jobs", {"training_file": file_id, **body})
-    return answer.status_code, answer.json().get("error", {}).get("code", "")
+    return answer.status_code, (answer.json().get("error") or {}).get("code", "")
 
 
 def account_of(tenant: Tenant) -> PrivacyAccount:
@@ -35,6 +35,12 @@ def test_calling_rows_persons_in_a_second_upload_buys_no_budget(api: Any, acme: 
     with scope(acme):
         assert PrivacyEntry.objects.of(acme).values("job").distinct().count() == 1
     started(api, again, privacy={"epsilon": 2, "unit": "person_id"})
+    renamed = uploaded(api, acme, words_csv(700, people=350, seed=4).replace(b"person_id", b"client_id"))
+    started(
+        api, renamed, privacy={"epsilon": 2, "unit": "client_id"}
+    )  # the same people, told by the same names
+    with scope(acme):
+        assert PrivacyAccount.objects.of(acme).count() == 1
 
 
 def test_a_first_job_that_lost_the_race_for_the_unit_is_refused(api: Any, acme: Tenant, tiny: Any) -> None:

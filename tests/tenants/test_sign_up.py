@@ -181,3 +181,26 @@ def test_expired_withdrawn_and_unknown_invitations_look_the_same(
         alice.post(f"/t/{acme.slug}/team/", {"email": people.user("bob").email, "role": "viewer"}).status_code
         == 409
     )
+
+
+def test_demo_people_get_in_only_while_the_demo_is_on(settings: Any) -> None:
+    from tenants.demo import OPERATOR_EMAIL
+    from tenants.demo import PASSWORD as PRINTED
+
+    User.objects.filter(email=OPERATOR_EMAIL).delete()
+    User.objects.create_user(OPERATOR_EMAIL, PRINTED, is_staff=True)
+    form = {"login": OPERATOR_EMAIL, "password": PRINTED}
+    settings.DEMO = False
+    assert Client().post("/accounts/login/", form).status_code == 200
+    settings.DEMO = True
+    assert Client().post("/accounts/login/", form).status_code == 302
+    User.objects.filter(email=OPERATOR_EMAIL).delete()
+
+
+def test_the_link_for_a_new_password_ignores_the_host_header(people: Any, settings: Any) -> None:
+    settings.PUBLIC_URL = "https://cloister.example"
+    email = people.user("alice").email
+    Client(headers={"host": "localhost"}).post("/accounts/password/reset/", {"email": email})
+    (link,) = re.findall(r"https?://\S+", mail.outbox[-1].body)
+    assert link.startswith("https://cloister.example/accounts/password/reset/key/")
+    assert Client().get(link.removeprefix("https://cloister.example")).status_code == 302
