@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,7 +26,7 @@ def operator_role() -> str:
     return str(settings.DATABASES["operator"]["USER"])
 
 
-class WallOperation(Operation):
+class WallOperation(Operation, ABC):
     """A forward-only SQL operation over some models of one app."""
 
     reduces_to_sql = True
@@ -51,9 +52,9 @@ class WallOperation(Operation):
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
         """Nothing to undo: the table goes with its model."""
 
+    @abstractmethod
     def statements(self, models: list[Any]) -> Iterator[str]:
         """The SQL, in order."""
-        raise NotImplementedError(type(self).__name__)
 
     def describe(self) -> str:
         """One line for `migrate -v 2`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import psycopg
 import pytest
@@ -24,7 +25,8 @@ def server() -> Iterator[embedded.Postgres]:
 
 def test_it_works_with_the_two_serving_roles(server: embedded.Postgres) -> None:
     for role in ("app", "operator"):
-        require_bound_role("DATABASE_URL", server.url_for(role))
+        with nullcontext():  # raises nothing
+            require_bound_role("DATABASE_URL", server.url_for(role))
 
 
 def test_superuser_and_owner_are_refused(server: embedded.Postgres) -> None:

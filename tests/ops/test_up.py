@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -77,8 +78,12 @@ class Stack:
 
 def still_running(family: list[psutil.Process]) -> list[str]:
     """The command lines of those that live; the dead but unreaped do not count."""
-    alive = [member for member in family if member.is_running() and member.status() != psutil.STATUS_ZOMBIE]
-    return [" ".join(member.cmdline())[:120] for member in alive]
+    alive = []
+    for member in family:
+        with suppress(psutil.NoSuchProcess):  # also a zombie, and one that dies while it is looked at
+            if member.is_running() and member.status() != psutil.STATUS_ZOMBIE:
+                alive.append(" ".join(member.cmdline())[:120])
+    return alive
 
 
 @pytest.fixture
