@@ -10,7 +10,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from billing import limits
-from modeling.actions import events, privacy
+from modeling.actions import chain, events, privacy
 from modeling.actions.resolving import Resolved, check_spec, find_file, resolve
 from modeling.actions.specs import JobSpec, load_spec
 from modeling.models import Dataset, File, Job, JobEvent, PrivacyEntry
@@ -69,7 +69,11 @@ def _is_ready(file: File) -> bool:
 
 
 def _admit(tenant: Tenant, job: Job, resolved: Resolved) -> None:
-    """Fill in what was resolved, reserve the budget, and queue the job."""
+    """Fill in what was resolved, reserve the budget, and queue the job.
+
+    The ledger is locked first: two first jobs on datasets that share people would each hold a row the other needs.
+    """
+    chain.lock(tenant)
     plan = resolved.plan
     job.dataset_version = resolved.version
     job.plan = dump_plan(plan)

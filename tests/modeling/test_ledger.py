@@ -137,7 +137,10 @@ def test_racing_reserves_never_overspend(api: Any, acme: Tenant, words_file: str
         assert chain.verify(acme) == LedgerHead.objects.of(acme).get().seq
 
 
-def test_first_jobs_on_the_same_people_open_one_account(api: Any, acme: Tenant, tiny: Any) -> None:
+@pytest.mark.parametrize("_round", range(3))
+def test_first_jobs_on_the_same_people_open_one_account(
+    api: Any, acme: Tenant, tiny: Any, _round: int
+) -> None:
     files = [uploaded(api, acme, words_csv(600, people=200, seed=seed)) for seed in (0, 1)]
     starts = iter(files)
     lock = threading.Lock()
@@ -168,6 +171,8 @@ def race(action: Callable[[], Any], runners: int) -> list[Any]:
         barrier.wait()
         try:
             results.append(action())
+        except Exception as error:  # a deadlock, say: the test sees it among the results
+            results.append(error)
         finally:
             connection.close()
 
