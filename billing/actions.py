@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.db import transaction
@@ -20,6 +23,7 @@ from tenants import audit
 from tenants.models import Tenant, User, VaultObject
 from tenants.scope import TenantQuerySet, door, scope
 
+logger = logging.getLogger(__name__)
 PAYING = {"active", "trialing"}
 OVERDUE = {"past_due", "unpaid"}
 REPORT_BATCH = 500
@@ -173,15 +177,27 @@ def reconcile() -> int:
         .exclude(stripe_customer="")
         .values_list("stripe_customer", flat=True)
     )
-    for customer in customers:
-        sync_customer(customer)
-    return len(customers)
+    return sum(_unless_refused(_read_again, customer, customer) for customer in customers)
+
+
+def _read_again(customer: str) -> int:
+    sync_customer(customer)
+    return 1
 
 
 def report_usage() -> int:
     """Send unreported usage of paying tenants to Stripe's meters, each row once under its own id. Returns how many."""
     payers = Subscription.objects.everywhere().exclude(stripe_customer="").filter(status__in=PAYING | OVERDUE)
-    return sum(_report_tenant(row) for row in payers)
+    return sum(_unless_refused(_report_tenant, row, row.stripe_customer) for row in payers)
+
+
+def _unless_refused(work: Callable[[Any], int], subject: Any, customer: str) -> int:
+    """One customer that Stripe refuses does not hold up the others; the next round tries it again."""
+    try:
+        return work(subject)
+    except gateway.PaymentRefused as refused:
+        logger.warning("customer %s: %s", customer, refused.__cause__)
+        return 0
 
 
 def _report_tenant(subscription: Subscription) -> int:

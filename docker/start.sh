@@ -7,7 +7,7 @@ role="${1:-web}"
 case "$role" in
     migrate) exec "$python" manage.py migrate --database migrator --no-input ;;
     web | engine | train | quick | timetable) exec "$python" manage.py up --only "$role" ;;
-    gateway) exec "$python" -m uvicorn saas.gateway_asgi:application --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" ;;
+    gateway) exec "$python" -m uvicorn saas.gateway_asgi:application --no-access-log --host "${HOST:-127.0.0.1}" --port "${PORT:-8000}" ;;
     manage) shift && exec "$python" manage.py "$@" ;;
     *)
         echo "Unknown role '$role'. Roles: web, gateway, engine, train, quick, timetable, migrate, manage." >&2

@@ -67,6 +67,7 @@ def make_meter_event(server: Server, _: str, values: Values) -> Values:
     """POST /v1/billing/meter_events; an identifier counts once."""
     if not server.state.all("billing.meter", event_name=values["event_name"]):
         raise BadParameter("No active meter has that event name.", "event_name")
+    server.state.get("customer", values["payload"]["stripe_customer_id"])
     identifier = values.get("identifier")
     if identifier and server.state.all("billing.meter_event", identifier=identifier):
         raise BadParameter("An event already exists with that identifier.", "identifier")
@@ -97,7 +98,9 @@ def get_subscription(server: Server, identity: str, _: Values) -> Values:
 
 
 def list_subscriptions(server: Server, _: str, values: Values) -> Values:
-    """GET /v1/subscriptions?customer=…"""
+    """GET /v1/subscriptions?customer=…; an unknown customer is refused."""
+    if values.get("customer"):
+        server.state.get("customer", values["customer"])
     return _list(server.state.all("subscription", customer=values.get("customer")), "/v1/subscriptions")
 
 

@@ -149,6 +149,11 @@ async def test_a_session_needs_our_own_origin_and_a_membership(people: Any, acme
     assert await close_code(socket(path, user=stranger, origin="http://testserver")) == 4404
 
 
+async def test_a_number_without_end_is_a_number(api: Any, job: Job) -> None:
+    communicator = await opened(socket(f"/ws/jobs/{job.public_id}?after={'9' * 5000}", key=api.key))
+    await communicator.disconnect()
+
+
 async def test_a_revoked_key_is_shown_out(
     api: Any, acme: Tenant, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:

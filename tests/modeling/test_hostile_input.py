@@ -71,6 +71,13 @@ def test_jobs(api: Any, words_file: str, more: dict[str, Any]) -> None:
     assert CANARY not in answer.content.decode()
 
 
+def test_a_conversation(acme: Any, bob: Client) -> None:
+    bob.raise_request_exception = False
+    chat = f"/t/{acme.slug}/playground/chat/"
+    assert bob.post(chat, "[" * 100_000, "application/json").status_code == 400
+    assert bob.post(chat, json.dumps("x" * 1_100_000), "application/json").status_code == 413
+
+
 def test_a_number_too_large_for_the_gateway() -> None:
     with pytest.raises(Refusal):
         Fields({"temperature": 10**400}).number("temperature", low=0, high=2)

@@ -114,6 +114,7 @@ def test_reading_all_has_a_bound(settings: Any) -> None:
         pipe = BodyPipe()
         for _number in range(3):
             await pipe.fill(b"ab")
+        pipe.finish()
         return pipe.read()
 
     with pytest.raises(RequestDataTooBig):
