@@ -104,6 +104,8 @@ def require_verified_email(tenant: Tenant, user: User | None) -> None:
     people = [user.pk] if user is not None else list(owners)
     if not EmailAddress.objects.filter(user_id__in=people, verified=True).exists():
         raise LimitReached(
-            _("Confirm your e-mail address first: on the Free plan, training starts after that."),
+            _(
+                "Confirm your e-mail address by the link we mailed you: on the Free plan, training starts after that."
+            ),
             code="email_unverified",
         )

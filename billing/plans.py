@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
-GIB = 1 << 30
+GB = 10**9
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ FREE = Plan(
     code="free",
     name=_("Free"),
     price_cents=0,
-    storage_bytes=GIB // 2,
+    storage_bytes=GB // 2,
     running_jobs=1,
     queued_jobs=3,
     training_seconds_included=3_600,
@@ -51,7 +51,7 @@ TEAM = Plan(
     code="team",
     name=_("Team"),
     price_cents=24_900,
-    storage_bytes=50 * GIB,
+    storage_bytes=50 * GB,
     running_jobs=2,
     queued_jobs=20,
     training_seconds_included=36_000,
@@ -64,7 +64,7 @@ BUSINESS = Plan(
     code="business",
     name=_("Business"),
     price_cents=149_000,
-    storage_bytes=1_000 * GIB,
+    storage_bytes=1_000 * GB,
     running_jobs=6,
     queued_jobs=200,
     training_seconds_included=360_000,

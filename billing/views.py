@@ -8,7 +8,6 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +17,7 @@ from django.views.decorators.http import require_POST
 from billing import actions, gateway, queries
 from billing.plans import PLANS, Plan
 from saas.lib.errors import Refusal
+from saas.lib.markup import data_size
 from tenants.access import MemberRequest, member
 
 
@@ -55,7 +55,7 @@ def meters_of(plan: Plan, used: dict[str, Any], stored: int) -> list[Meter]:
         )
         for label, kind, top in counted
     ]
-    text = f"{filesizeformat(stored)} / {filesizeformat(plan.storage_bytes)}"
+    text = f"{data_size(stored)} / {data_size(plan.storage_bytes)}"
     return [*rows, Meter(_("Storage"), float(stored), float(plan.storage_bytes), text, "")]
 
 

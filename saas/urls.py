@@ -6,6 +6,8 @@ from saas.console import console
 from saas.health import healthz
 from saas.openapi import openapi
 
+handler404 = "saas.lib.http.no_such_page"
+handler500 = "saas.lib.http.broken"
 urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("console/", console.urls),

@@ -7,9 +7,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.core import context as allauth_context
 from django.conf import settings
+from django.contrib import messages
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.translation import gettext as _
 
 from tenants import demo, queries
 from tenants.models import User
@@ -23,6 +26,19 @@ def home_of(user: User) -> str:
     if found:
         return f"/t/{found[0].slug}/"
     return reverse("console:index") if user.is_staff else reverse("tenants:create")
+
+
+def mail_leaves() -> bool:
+    """Whether mail goes anywhere; without EMAIL_HOST it is only printed."""
+    return not settings.EMAIL_BACKEND.endswith("console.EmailBackend")
+
+
+def where_mail_is() -> str:
+    """Where to find mail that was only printed; the path is told in the demo alone."""
+    if not settings.DEMO:
+        return _("No mail server is set up here, so the mail was only written to the server’s log.")
+    path = settings.DATA_DIR / "logs" / "web.log"
+    return _("No mail server is set up here. The mail, with its link, is in %(path)s.") % {"path": path}
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
@@ -56,5 +72,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
         """Send, or log that the mail server could not be reached: every mail can be asked for again."""
         try:
             super().send_mail(template_prefix, email, context)
+            if not mail_leaves() and allauth_context.request is not None:
+                messages.info(allauth_context.request, where_mail_is())
         except OSError as error:
             logger.warning("mail %s not sent (%s)", template_prefix, type(error).__name__)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import Promise
+from django.utils.text import capfirst
 from django.utils.translation import gettext_lazy as _
 
 from modeling.packs import PACKS
@@ -19,6 +22,7 @@ from tenants import actions, keys
 from tenants.models import Role, User
 
 INVITE_IN_SESSION = "invite"
+REORDERING = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
 def pack_choices() -> list[tuple[str, str]]:
@@ -26,18 +30,32 @@ def pack_choices() -> list[tuple[str, str]]:
     return [(pack.slug, pack.name) for pack in PACKS.values()]
 
 
+def role_choices() -> list[tuple[str, str]]:
+    """The roles, as (value, word)."""
+    return [(value, str(capfirst(word))) for value, word in Role.choices]
+
+
+class PlainNameField(forms.CharField):
+    """A name on one line, without the invisible characters that reorder the text around them (U+202E and its kin)."""
+
+    def to_python(self, value: Any) -> str:
+        """The name, cleaned; joiners stay, since scripts and emoji need them."""
+        text = unicodedata.normalize("NFC", super().to_python(value) or "")
+        return "".join(at for at in text if unicodedata.bidirectional(at) not in REORDERING).strip()
+
+
 class TenantForm(forms.Form):
     """A new tenant."""
 
-    name = forms.CharField(label=_("Organisation"), max_length=120)
+    name = PlainNameField(label=_("Organisation"), max_length=120)
     pack = forms.ChoiceField(label=_("Vertical"), choices=pack_choices)
 
 
 class SignUpForm(SignupForm):  # type: ignore[misc]
     """Sign-up by e-mail; makes the person's first tenant unless they follow an invitation."""
 
-    name = forms.CharField(label=_("Your name"), max_length=120, required=False)
-    tenant_name = forms.CharField(label=_("Organisation"), max_length=120)
+    name = PlainNameField(label=_("Your name"), max_length=120, required=False)
+    tenant_name = PlainNameField(label=_("Organisation"), max_length=120)
     pack = forms.ChoiceField(label=_("Vertical"), choices=pack_choices)
     field_order = ("email", "password1", "name", "tenant_name", "pack")
 
@@ -66,14 +84,14 @@ class SignUpForm(SignupForm):  # type: ignore[misc]
 class NameForm(forms.Form):
     """The tenant's name."""
 
-    name = forms.CharField(label=_("Name"), max_length=120)
+    name = PlainNameField(label=_("Name"), max_length=120)
 
 
 class InviteForm(forms.Form):
     """An invitation."""
 
     email = forms.EmailField(label=_("E-mail address"))
-    role = forms.ChoiceField(label=_("Role"), choices=Role.choices, initial=Role.MEMBER)
+    role = forms.ChoiceField(label=_("Role"), choices=role_choices, initial=Role.MEMBER)
 
 
 class RoleForm(forms.Form):
@@ -96,7 +114,7 @@ SCOPE_WORDS: dict[str, str | Promise] = {
 class KeyForm(forms.Form):
     """A new API key."""
 
-    name = forms.CharField(label=_("Name"), max_length=80, help_text=_("Where the key will be used."))
+    name = PlainNameField(label=_("Name"), max_length=80, help_text=_("Where the key will be used."))
     scopes = forms.MultipleChoiceField(
         label=_("Scopes"),
         choices=[(name, SCOPE_WORDS[name]) for name in keys.SCOPES],
@@ -109,6 +127,16 @@ class KeyForm(forms.Form):
         required=False,
         initial="365",
     )
+
+    def is_new_name(self, keys_so_far: Iterable[Any]) -> bool:
+        """Whether no working key has this name: a page sent twice makes one key. Otherwise the field says so."""
+        name = self.cleaned_data["name"]
+        taken = any(key.name == name and key.revoked_at is None and not key.is_expired for key in keys_so_far)
+        if taken:
+            self.add_error(
+                "name", _("A working key has this name. Choose another, or revoke that one first.")
+            )
+        return not taken
 
     def expires_at(self) -> datetime | None:
         """When the key ends, or None."""

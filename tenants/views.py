@@ -13,7 +13,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from modeling.packs import PACKS
-from tenants import access, actions, queries
+from tenants import access, accounts, actions, queries
 from tenants.access import MemberRequest, member
 from tenants.audit import Actor
 from tenants.forms import INVITE_IN_SESSION, InviteForm, KeyForm, NameForm, RoleForm, TenantForm
@@ -75,6 +75,8 @@ def team(request: MemberRequest) -> HttpResponse:
                 request.tenant, actor, form.cleaned_data["email"], form.cleaned_data["role"]
             )
             messages.success(request, _("The invitation is on its way."))
+            if not accounts.mail_leaves():
+                messages.info(request, accounts.where_mail_is())
             return _to("team", request)
     words = {
         "members": queries.team(request.tenant),
@@ -136,7 +138,7 @@ def keys(request: MemberRequest) -> HttpResponse:
     words = {"form": form, "can_edit": access.has_role(request.member, "member")}
     if request.method == "POST":
         access.require_role(request.member, "member")
-        if form.is_valid():
+        if form.is_valid() and form.is_new_name(queries.api_keys(request.tenant)):
             words["made"], words["secret"] = actions.issue_key(
                 request.tenant,
                 form.cleaned_data["name"],

@@ -242,9 +242,11 @@ def _refuse(tenant: Tenant, file: File, error: RowError) -> None:
 
 def _end(tenant: Tenant, file: File, error: RowError) -> None:
     where = (
-        _("Line %(line)s, column %(column)s: ") % {"line": error.line, "column": error.column}
-        if error.line
-        else ""
+        ""
+        if not error.line
+        else _("Line %(line)s, column %(column)s: ") % {"line": error.line, "column": error.column}
+        if error.column
+        else _("Line %(line)s: ") % {"line": error.line}
     )
     details = (where + error.fix)[:500]
     _close(tenant, file, status=File.Status.ERROR, status_details=details, errors=[asdict(error)])

@@ -126,7 +126,7 @@ def guess(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | None
         catalogue=_catalogue(tenant, catalogue_file, task),
         task=task,
         columns=columns,
-        unit=_unit(spec, dataset, columns, task),
+        unit=_unit(spec, version, columns, task),
         labels=_labels(spec, version, columns) if task == "classification" else (),
     )
 
@@ -165,9 +165,14 @@ def _task(spec: JobSpec, dataset: Dataset) -> str:
     return task
 
 
+def _known(version: DatasetVersion) -> list[str]:
+    """The names of a version's columns."""
+    return [column["name"] for column in version.schema.get("columns", [])]
+
+
 def _columns(spec: JobSpec, version: DatasetVersion, task: str) -> dict[str, str]:
     """The guessed columns, overridden by the caller's; each must exist."""
-    known = [column["name"] for column in version.schema.get("columns", [])]
+    known = _known(version)
     columns = {role: name for role, name in {**version.dataset.columns, **spec.columns}.items() if name}
     for role, name in spec.columns.items():
         if name and name not in known:
@@ -184,13 +189,19 @@ def _columns(spec: JobSpec, version: DatasetVersion, task: str) -> dict[str, str
     return columns
 
 
-def _unit(spec: JobSpec, dataset: Dataset, columns: dict[str, str], task: str) -> str:
+def _unit(spec: JobSpec, version: DatasetVersion, columns: dict[str, str], task: str) -> str:
     """The column that says whose record a row is; fixed for good by the first private job."""
+    dataset = version.dataset
     asked = spec.privacy.unit if spec.privacy.unit is not None else spec.columns.get("unit")
     if asked is None:
         asked = (
             columns["user"] if task == "recommendation" and not dataset.unit_fixed else dataset.unit_column
         )
+    if asked and asked != dataset.unit_column and asked not in _known(version):
+        raise Refusal(
+            _("The file has no column named as the %(role)s column.") % {"role": "unit"},
+            param="privacy.unit", code="column_not_found",
+        )  # fmt: skip
     if dataset.unit_fixed and asked != dataset.unit_column:
         raise Refusal(
             _("Whose record a row is was fixed by this dataset's first private job, and cannot change."),

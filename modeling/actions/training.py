@@ -175,11 +175,7 @@ def _write(attempt: _Attempt, job: Job, event: Charge | Phase | Progress | HeldO
         running.update(lease, progress={**job.progress, **numbers}, epsilon=event.epsilon)
         events.announce(job, Kind.METRICS, message, lease=lease, **numbers)
     elif isinstance(event, HeldOut):
-        message = _("Held-out accuracy %(accuracy).3f ± %(noise_error).3f (noised and charged).") % numbers
-        if job.privacy_off_reason:
-            message = (
-                _("Held-out accuracy %(accuracy).3f (privacy is off: neither noised nor charged).") % numbers
-            )
+        message = _held_out_words(job, numbers)
         running.update(lease, progress={**job.progress, "held_out": numbers})
         events.announce(job, Kind.HELD_OUT, message, lease=lease, **numbers)
     else:
@@ -187,6 +183,19 @@ def _write(attempt: _Attempt, job: Job, event: Charge | Phase | Progress | HeldO
         message = _("%(name)s: %(done)s of %(total)s rows.") % numbers
         running.update(lease, progress={**job.progress, "phase": numbers})
         events.announce(job, Kind.PHASE, message, lease=lease, **numbers)
+
+
+def _held_out_words(job: Job, numbers: dict[str, object]) -> str:
+    """One look at held-out people, by what its number counts for the task."""
+    what = {
+        "recommendation": _("Hidden item among the first 20"),
+        "chat": _("Tokens of answers guessed right"),
+    }.get(job.task, _("Held-out accuracy"))
+    if job.privacy_off_reason:
+        words = _("%(what)s: %(accuracy).3f (privacy is off: neither noised nor charged).")
+    else:
+        words = _("%(what)s: %(accuracy).3f ± %(noise_error).3f (noised and charged).")
+    return words % {**numbers, "what": what}
 
 
 def _public_rows(job: Job, event: Phase) -> dict[str, int]:

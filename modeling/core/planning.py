@@ -61,8 +61,8 @@ def check_budget(recipe: Recipe, shape: Shape) -> None:
         )
     if shape.train_units < SMALLEST_BATCH:
         raise CannotTrain(
-            f"{shape.train_units} people are too few to hide one among them: private training needs at least "
-            f"{SMALLEST_BATCH}, and useful models need hundreds.",
+            f"{shape.train_units} people (besides those held out to measure) are too few to hide one among them: "
+            f"private training needs at least {SMALLEST_BATCH}, and useful models need hundreds.",
             code="too_few_units",
         )
     delta = delta_of(recipe, shape)

@@ -173,7 +173,8 @@ class CsvTable:
             raise RowRefused(column, "nul", "Remove the NUL characters.")
         if len(values) != width:
             column = min(len(values), width) + 1
-            fix = f"This row has {len(values)} fields, the header {width}: add or quote them."
+            fields = "1 field" if len(values) == 1 else f"{len(values)} fields"
+            fix = f"This row has {fields}, the header {width}: add or quote them."
             raise RowRefused(column, "ragged", fix)
 
     def _quoting(self, error: csv.Error, start: int) -> RowError:

@@ -11,6 +11,7 @@ from django.core.exceptions import RequestDataTooBig
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.views.defaults import page_not_found, server_error
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
@@ -103,6 +104,26 @@ def cursor_page(rows: QuerySet[Row], params: Any, *, cursor: str = "public_id") 
         rows = rows.filter(pk__lt=anchor)
     found = list(rows[: size + 1])
     return CursorPage(rows=found[:size], has_more=len(found) > size)
+
+
+def no_such_page(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Django's handler404: the page, or the OpenAI error body under /v1."""
+    if not request.path.startswith("/v1/"):
+        return page_not_found(request, exception)
+    unknown = NotFound(
+        f"There is no {request.method} {request.path}. See /v1/openapi.json.", code="unknown_url"
+    )
+    return JsonResponse(unknown.body(), status=unknown.status)
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    """Django's handler500: the page, or the OpenAI error body under /v1."""
+    if not request.path.startswith("/v1/"):
+        return server_error(request)
+    ours = Refusal(
+        "Something went wrong on our side.", status=500, code="internal_error", kind="server_error"
+    )
+    return JsonResponse(ours.body(), status=ours.status)
 
 
 def _no_nul() -> HttpResponse:

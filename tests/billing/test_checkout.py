@@ -100,6 +100,7 @@ def test_cancelling_ends_the_plan(standin: Any, alice: Any, acme: Any) -> None:
     actions.process_events()
     with scope(acme):
         assert queries.plan_of(acme).code == "free"
+    assert "Renews" not in alice.get(f"/t/{acme.slug}/billing/").content.decode()
 
 
 def test_reconciling_heals_a_lost_webhook(standin: Any, alice: Any, acme: Any) -> None:

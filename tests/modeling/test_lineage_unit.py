@@ -32,6 +32,7 @@ def test_calling_rows_persons_in_a_second_upload_buys_no_budget(api: Any, acme: 
     started(api, uploaded(api, acme, content), privacy={"epsilon": 2, "unit": "person_id"})
     again = uploaded(api, acme, content)
     assert refused(api, again, privacy={"epsilon": 2, "unit": ""}) == (409, "unit_fixed")
+    assert refused(api, again, privacy={"epsilon": 2, "unit": "persn_id"}) == (400, "column_not_found")
     with scope(acme):
         assert PrivacyEntry.objects.of(acme).values("job").distinct().count() == 1
     started(api, again, privacy={"epsilon": 2, "unit": "person_id"})

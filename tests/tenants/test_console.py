@@ -131,7 +131,9 @@ def test_an_operator_without_a_second_factor_is_sent_to_set_one_up(people: Any) 
     assert "Workers and leases" not in answer.content.decode()
 
 
-def test_suspending_and_restoring_takes_a_reason(operator: Client, acme: Any, people: Any) -> None:
+def test_suspending_and_restoring_takes_a_reason(
+    operator: Client, alice: Client, acme: Any, people: Any
+) -> None:
     secret = people.key(acme)
     base = f"/console/tenants/tenant/{acme.pk}"
     assert operator.get(f"{base}/change/").status_code == 200
@@ -148,6 +150,9 @@ def test_suspending_and_restoring_takes_a_reason(operator: Client, acme: Any, pe
         {"reason": "abuse report 12"},
     )
     assert "abuse report 12" in operator.get("/console/").content.decode()
+    told = alice.get(f"/t/{acme.slug}/")
+    assert told.status_code == 403
+    assert 'href="/tenants/"' in told.content.decode()  # "/" would lead an owner of one tenant back to here
     assert operator.post(f"{base}/restore/", {"reason": "resolved"}).status_code == 302
     assert access.authenticate_key(secret)
     assert operator.post(f"{base}/delete/").status_code in (403, 404)

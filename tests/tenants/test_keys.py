@@ -161,6 +161,16 @@ def test_the_page_shows_a_secret_once(acme: Any, alice: Client) -> None:
     assert "warehouse" in again
 
 
+def test_a_page_sent_twice_makes_one_key(acme: Any, alice: Client) -> None:
+    form = {"name": "warehouse", "scopes": ["predict"], "days": "90"}
+    made = alice.post(f"/t/{acme.slug}/keys/", form)
+    again = alice.post(f"/t/{acme.slug}/keys/", form)
+    assert "secret" not in again.context
+    assert "A working key has this name" in again.content.decode()
+    alice.post(f"/t/{acme.slug}/keys/{made.context['made'].public_id}/revoke/")
+    assert "secret" in alice.post(f"/t/{acme.slug}/keys/", form).context
+
+
 def test_the_command_prints_a_working_key(acme: Any) -> None:
     out = StringIO()
     call_command("issue_key", tenant=acme.slug, scopes="all", stdout=out)

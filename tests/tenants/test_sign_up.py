@@ -75,6 +75,27 @@ def test_the_address_is_verified_by_mail(people: Any) -> None:
     assert EmailAddress.objects.get(email=email).verified
 
 
+def test_where_mail_is_when_it_goes_nowhere(people: Any, settings: Any) -> None:
+    settings.EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
+    client, slug = Client(), f"clinic-{people.tag}"
+    settings.DEMO = False
+    sign_up(client, f"zoe-{people.tag}@example.test", tenant_name=f"Clinic {people.tag}")
+    page = client.get(f"/t/{slug}/").content.decode()
+    assert "No mail server is set up here" in page
+    assert str(settings.DATA_DIR) not in page
+    settings.DEMO = True
+    client.post(f"/t/{slug}/team/", {"email": f"yan-{people.tag}@example.test", "role": "member"})
+    assert str(settings.DATA_DIR / "logs" / "web.log") in client.get(f"/t/{slug}/team/").content.decode()
+
+
+def test_names_cannot_reorder_the_text_around_them(people: Any) -> None:
+    client = Client()
+    name = f"\u202eO'Neill\u202c \u2066\u05e2\u05e0\u05ea\u2069 {people.tag}"
+    sign_up(client, f"zoe-{people.tag}@example.test", tenant_name=name)
+    (tenant,) = tenants_of(f"zoe-{people.tag}@example.test")
+    assert tenant.name == f"O'Neill \u05e2\u05e0\u05ea {people.tag}"
+
+
 def test_signing_in_and_out(people: Any, acme: Any) -> None:
     client, email = Client(), people.user("alice").email
     wrong = client.post("/accounts/login/", {"login": email, "password": "wrong-password"})
