@@ -73,6 +73,7 @@ def _added(request: MemberRequest) -> File:
             name=upload.name or "file",
             purpose=request.POST.get("purpose", "fine-tune"),
             writer=upload.writer,
+            encoding=request.POST.get("encoding", ""),
         )
 
 

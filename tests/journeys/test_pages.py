@@ -33,11 +33,13 @@ ROWS = b"patient_id,note,triage\n" + b"".join(
 )
 
 
-def upload(browser: Any, tenant: Tenant, content: bytes = ROWS, name: str = "triage.csv") -> str:
+def upload(
+    browser: Any, tenant: Tenant, content: bytes = ROWS, name: str = "triage.csv", *, encoding: str = ""
+) -> str:
     """Upload through the page, inspect as the worker would, and return the dataset's page."""
     from django.core.files.uploadedfile import SimpleUploadedFile
 
-    sent = {"purpose": "fine-tune", "file": SimpleUploadedFile(name, content)}
+    sent = {"purpose": "fine-tune", "encoding": encoding, "file": SimpleUploadedFile(name, content)}
     answer = browser.post(f"/t/{tenant.slug}/data/upload/", sent)
     assert answer.status_code == 302, answer.content
     with scope(tenant):
@@ -129,6 +131,21 @@ def test_a_file_that_cannot_be_used_says_what_to_do(acme: Tenant, alice: Any) ->
     assert page.status_code == 200
     assert "cannot be used" in page.content.decode()
     assert "Export the sheet as CSV" in page.content.decode()
+
+
+def test_the_form_takes_the_encoding_that_a_check_asks_for(acme: Tenant, alice: Any) -> None:
+    content = ROWS.replace(b"pain", "Fieber und Übelkeit".encode("latin-1"))
+    refused = alice.get(upload(alice, acme, content)).content.decode()
+    assert "encoding" in refused
+    place = upload(alice, acme, content, encoding="cp1252")
+    assert "the label to learn" in alice.get(place, follow=True).content.decode()
+    assert 'value="cp1252"' in alice.get(f"/t/{acme.slug}/data/upload/").content.decode()
+
+
+def test_the_price_comes_before_the_button(acme: Tenant, alice: Any) -> None:
+    upload(alice, acme)
+    page = alice.get(f"/t/{acme.slug}/training/new/").content.decode()
+    assert 0 < page.index("Before you start") < page.index("Start training")
 
 
 def test_an_upload_by_script_answers_with_the_place_to_go(acme: Tenant, alice: Any) -> None:
