@@ -151,6 +151,7 @@ async def test_a_session_needs_our_own_origin_and_a_membership(people: Any, acme
 
 async def test_a_number_without_end_is_a_number(api: Any, job: Job) -> None:
     communicator = await opened(socket(f"/ws/jobs/{job.public_id}?after={'9' * 5000}", key=api.key))
+    assert await communicator.receive_nothing(timeout=0.2)  # open, with nothing to catch up on
     await communicator.disconnect()
 
 
