@@ -14,13 +14,13 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from billing import limits
 from modeling.actions.datasets import add_file, delete_file, resegment, stored_bytes
+from modeling.actions.samples import add_samples
 from modeling.forms import require_confirmation
 from modeling.models import Dataset, DatasetVersion, File
 from modeling.packs import PACKS
 from modeling.queries import data_pages, home, words
 from modeling.uploads import VaultUpload, takes_upload
 from saas.lib.errors import NotFound, Refusal
-from tenants import vault
 from tenants.access import MemberRequest, has_role, member
 from tenants.audit import Actor
 from tenants.scope import scope
@@ -87,20 +87,9 @@ def add_sample(request: MemberRequest) -> HttpResponse:
         raise NotFound(_("There is no such sample."))
     with scope(request.tenant):
         loaded = home.loaded_samples(request.tenant)
-    for sample in (
-        one for one in (samples.get(wanted.catalogue), wanted) if one is not None and one.slug not in loaded
-    ):
-        content = sample.build()
-        with vault.create(request.tenant, "upload") as writer:
-            writer.write(content)
-            with scope(request.tenant):
-                add_file(
-                    request.tenant,
-                    Actor.from_request(request),
-                    name=sample.filename,
-                    purpose=sample.purpose,
-                    writer=writer,
-                )
+    needed = [samples.get(wanted.catalogue), wanted]
+    missing = [one for one in needed if one is not None and one.slug not in loaded]
+    add_samples(request.tenant, Actor.from_request(request), missing)
     messages.success(request, _("The sample is being checked. In a few seconds it can be trained on."))
     return redirect("modeling:data", request.tenant.slug)
 
