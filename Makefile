@@ -1,6 +1,6 @@
 # Cloister's habits. `make run` and `make test` set everything up by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help install install-test run test slow kills check check-static fix map bench
+.PHONY: help install install-test install-bench run test slow kills check check-static fix map bench
 
 PYTHON ?=
 PORT ?= 8000
@@ -17,6 +17,9 @@ install: ## the environment and the base models, without starting anything
 
 install-test:
 	@python=$$(sh docker/python.sh $(PYTHON)) && exec "$$python" docker/install.py test
+
+install-bench: install-test
+	@python=$$(sh docker/python.sh $(PYTHON)) && exec "$$python" docker/install.py bench
 
 run: install ## everything, at http://localhost:8000 (PORT=… for another); Ctrl-C stops it
 	@exec "$(BIN)/python" manage.py up --end-with-parent $(ARGS)
@@ -48,7 +51,7 @@ fix: install-test ## format and mend what ruff can mend
 map: install-test ## write the README's map from the modules' docstrings
 	@"$(BIN)/python" manage.py map
 
-bench: install-test ## the figures: speed and memory, as ratios measured side by side
+bench: install-bench ## the figures: speed and memory, as ratios measured side by side
 	@for bench in tests/bench/*.py; do \
 	    case "$$bench" in */__init__.py) continue ;; esac; \
 	    echo "== $$bench"; PYTHONPATH=. "$(BIN)/python" "$$bench" || exit 1; done

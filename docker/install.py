@@ -172,7 +172,7 @@ def install_models() -> None:
 
 
 def main() -> None:
-    """`install.py [test]`: one at a time per checkout."""
+    """`install.py [test|bench]`: one at a time per checkout."""
     check_python()
     extra = sys.argv[1] if len(sys.argv) > 1 else ""
     with PYPROJECT.open() as lock:

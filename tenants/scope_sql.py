@@ -164,7 +164,9 @@ class Grant(WallOperation):
             if operator:
                 yield f'GRANT {operator} ON {table} TO "{operator_role()}"'
                 yield (
-                    f"DO $$ BEGIN IF (SELECT relrowsecurity FROM pg_class WHERE oid = '{table}'::regclass) THEN "  # noqa: S608
+                    f"DO $$ BEGIN IF (SELECT relrowsecurity FROM pg_class WHERE oid = '{table}'::regclass) "  # noqa: S608
+                    f"AND NOT EXISTS (SELECT FROM pg_policies WHERE schemaname = current_schema() "
+                    f"AND tablename = '{table}' AND policyname = 'operator_sees') THEN "
                     f'CREATE POLICY operator_sees ON {table} TO "{operator_role()}" USING (true); '
                     "END IF; END $$"
                 )

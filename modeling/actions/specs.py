@@ -25,22 +25,41 @@ class JobSpec:
 
     training_file: str  # public id
     model: str = ""  # a base model; "" picks the task's
-    task: str = ""  # classification | recommendation | chat
-    method: str = "auto"  # auto | head | lora | ssr | popularity | final_hidden
+    task: str = ""  # classification | regression | recommendation | chat
+    method: str = "auto"  # auto, or one of the task's methods
     columns: Mapping[str, str] = field(default_factory=dict)  # role -> column
     labels: tuple[str, ...] = ()
     catalogue_file: str = ""
     privacy: PrivacySpec = PrivacySpec()
     max_steps: int | None = None
     suffix: str = ""
+    multi_label: bool = False  # the label column holds several labels a row
+    features: tuple[Mapping[str, Any], ...] = ()  # tables: {"name", "kind"?, "low"?, "high"?, "categories"?}
+    target: Mapping[str, Any] | None = None  # regression: {"low", "high"} of the label column
+    protected: tuple[str, ...] = ()  # columns of the fairness report
+    sweep_runs: float = 0.0  # expected number of runs; 0: one run
+    audit: bool = False
+    priority: str = "normal"  # high | normal | low, among the tenant's own jobs
 
     def dump(self) -> dict[str, Any]:
         """JSON, for the job's row."""
-        return {**asdict(self), "columns": dict(self.columns), "labels": list(self.labels)}
+        return {
+            **asdict(self),
+            "columns": dict(self.columns),
+            "labels": list(self.labels),
+            "features": [dict(one) for one in self.features],
+            "protected": list(self.protected),
+        }
 
 
 def load_spec(data: Mapping[str, Any]) -> JobSpec:
     """The inverse of `JobSpec.dump`."""
     return JobSpec(
-        **{**data, "labels": tuple(data["labels"]), "privacy": PrivacySpec(**data["privacy"])}
-    )  # fmt: skip
+        **{
+            **data,
+            "labels": tuple(data["labels"]),
+            "features": tuple(data.get("features", ())),
+            "protected": tuple(data.get("protected", ())),
+            "privacy": PrivacySpec(**data["privacy"]),
+        }
+    )

@@ -209,6 +209,7 @@ def to_record(mechanism: Mechanism) -> dict[str, str | int]:
         "count": mechanism.count,
         "clip": float(mechanism.clip).hex(),
         "partition": mechanism.partition,
+        "repeats": float(mechanism.repeats).hex(),
     }
 
 
@@ -221,4 +222,5 @@ def from_record(record: dict[str, Any]) -> Mechanism:
         count=int(record["count"]),
         clip=float.fromhex(record["clip"]),
         partition=str(record["partition"]),
+        repeats=float.fromhex(record.get("repeats", "0x0p+0")),
     )

@@ -27,6 +27,20 @@ class CannotTrain(CoreError):
 
 
 @dataclass(frozen=True)
+class Feature:
+    """A declared column of a table: the bounds of a number, or all categories; public by declaration.
+
+    A missing cell, a number outside its bounds and an unknown category are all allowed: they are clamped or left out.
+    """
+
+    name: str
+    kind: str  # number | category
+    low: float = 0.0
+    high: float = 0.0
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recipe:
     """What the customer asked for.
 
@@ -34,9 +48,9 @@ class Recipe:
     column that says whose record a row is; "" means that each row is one person.
     """
 
-    task: str  # classification | recommendation | chat
-    base: str  # minilm-l6 | smollm2-135m
-    method: str = "auto"  # auto | head | lora | final_hidden | ssr | popularity
+    task: str  # classification | regression | recommendation | chat
+    base: str  # minilm-l6 | tabular | smollm2-135m
+    method: str = "auto"  # auto | head | lora | full | additive | network | final_hidden | top_layers | ssr | popularity
     labels: tuple[str, ...] = ()
     epsilon: float | None = 8.0
     delta: float | None = None  # None: the house rule min(1e-5, 1/n^1.1)
@@ -44,6 +58,14 @@ class Recipe:
     max_steps: int | None = None
     privacy_off_reason: str = ""
     large_epsilon_allowed: bool = False  # an owner's explicit override for epsilon > 10
+    multi_label: bool = False  # each row has any number of the labels
+    features: tuple[Feature, ...] = ()  # base "tabular": the columns to learn from
+    target: Feature | None = None  # regression: the number to predict, with its declared bounds
+    protected: tuple[
+        Feature, ...
+    ] = ()  # attributes of the fairness report: categories only, never learnt from
+    sweep_runs: float = 0.0  # expected number of runs of a sweep; 0: one run
+    audit: bool = False  # plant canaries and report how well they can be told from the outside
 
 
 @dataclass(frozen=True)
@@ -73,6 +95,9 @@ class Mechanism:
     partition: str = (
         "train"  # train | held_out: disjoint units, so the job's epsilon is the larger of the two
     )
+    # More than 0: the whole is run a Poisson(repeats) number of times and only the best result leaves (private
+    # selection, Papernot & Steinke 2022); epsilon is then by Renyi accounting.
+    repeats: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -96,8 +121,8 @@ class TrainingData:
 
     `units[i]` is the index of the unit that row i belongs to, 0..n_units-1. Classification: `texts` and `labels`
     (index into recipe.labels). Chat: `conversations` of {"role", "content"} turns. Recommendation: `histories[u]` lists
-    the items of unit u by index, and `catalogue` the (id, text) pairs in index order. `held_out[u]` says that unit u
-    is held out.
+    the items of unit u by index, and `catalogue` the (id, text) pairs in index order. Tables: `cells`, with `labels` or
+    `targets`. `held_out[u]` says that unit u is held out.
     """
 
     units: Sequence[int]
@@ -107,6 +132,12 @@ class TrainingData:
     conversations: Sequence[Sequence[Mapping[str, str]]] = ()
     histories: Sequence[Sequence[int]] = ()
     catalogue: Sequence[tuple[str, str]] = ()
+    label_sets: Sequence[Sequence[int]] = ()  # multi-label: the labels of each row, in place of `labels`
+    cells: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # tables: raw cells by feature name
+    targets: Sequence[float] = ()  # regression
+    groups: Mapping[str, Sequence[int]] = field(
+        default_factory=dict
+    )  # protected name -> category of each row, or -1
 
 
 @dataclass(frozen=True)
@@ -167,6 +198,9 @@ class Trained:
     metrics: dict[str, float]  # only released (noised and charged) or public numbers
     steps: int
     seconds: float
+    report: dict[str, Any] = field(
+        default_factory=dict
+    )  # the same for the card: calibration, fairness, sweep, audit
 
 
 Event: TypeAlias = Phase | Charge | Progress | HeldOut | Checkpoint | Trained

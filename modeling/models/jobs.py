@@ -39,6 +39,7 @@ class Job(TenantOwned):
     OPERATOR_COLUMNS = (
         "id", "tenant_id", "public_id", "task", "base", "method", "state", "cancel_requested", "epoch", "lease_until",
         "offered_at", "worker", "attempts", "last_seq", "created_at", "started_at", "finished_at", "training_seconds",
+        "priority", "pause_requested", "estimated_seconds",
     )  # fmt: skip
     WAITING = (State.VALIDATING, State.QUEUED)
     OPEN = (State.VALIDATING, State.QUEUED, State.RUNNING, State.PAUSED)
@@ -57,6 +58,9 @@ class Job(TenantOwned):
     plan = models.JSONField(default=dict)
     state = models.CharField(max_length=20, choices=State.choices, default=State.QUEUED)
     cancel_requested = models.BooleanField(default=False)
+    pause_requested = models.BooleanField(default=False)
+    priority = models.SmallIntegerField(default=0)  # among the tenant's own jobs: 1 high, 0 normal, -1 low
+    estimated_seconds = models.FloatField(default=0)  # of the whole run, as quoted
     epoch = models.PositiveIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)
     offered_at = models.DateTimeField(null=True)
@@ -72,6 +76,9 @@ class Job(TenantOwned):
     suffix = models.CharField(max_length=18, blank=True)
     checkpoint = TenantForeignKey("tenants.VaultObject", null=True, on_delete=models.SET_NULL)
     spent = models.JSONField(default=dict)  # compositions charged, by mechanism name
+    commitment = models.JSONField(
+        default=dict
+    )  # Merkle root over salted leaves, one a unit, of the rows trained on
     created_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -106,6 +113,7 @@ class Job(TenantOwned):
                 condition=~Q(state__in=["succeeded", "failed", "cancelled"]) | Q(finished_at__isnull=False),
                 name="job_end_has_time",
             ),
+            models.CheckConstraint(condition=Q(priority__in=[-1, 0, 1]), name="job_priority_known"),
             models.CheckConstraint(
                 condition=~Q(state="failed") | Q(error__isnull=False), name="job_failure_has_cause"
             ),

@@ -33,6 +33,7 @@ class ModelVersion(TenantOwned):
     method = models.CharField(max_length=20)
     config = models.JSONField(default=dict)
     card = models.JSONField(default=dict)
+    receipt = models.JSONField(null=True)  # DSSE envelope over the in-toto statement of the training run
     object = TenantForeignKey("tenants.VaultObject", null=True, on_delete=models.SET_NULL)
     state = models.CharField(max_length=10, choices=State.choices, default=State.READY)
     created_at = models.DateTimeField(auto_now_add=True)
