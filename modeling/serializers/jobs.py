@@ -58,6 +58,31 @@ class PrivacyFields(serializers.Serializer[Any]):
     reason = serializers.CharField(required=False, allow_blank=True, default="", max_length=500)
 
 
+class FeatureFields(serializers.Serializer[Any]):
+    """A declared column of a table: what is left out is taken from the pack or asked for."""
+
+    name = serializers.CharField(max_length=200)
+    kind = serializers.ChoiceField(["number", "category"], required=False)
+    low = serializers.FloatField(required=False)
+    high = serializers.FloatField(required=False)
+    categories = serializers.ListField(
+        child=serializers.CharField(max_length=200, allow_blank=True), required=False, max_length=1000
+    )
+
+
+class TargetFields(serializers.Serializer[Any]):
+    """The declared bounds of a regression's number."""
+
+    low = serializers.FloatField()
+    high = serializers.FloatField()
+
+
+class SweepFields(serializers.Serializer[Any]):
+    """A sweep: how many runs to expect."""
+
+    runs = serializers.FloatField(min_value=1, max_value=100)
+
+
 class JobRequest(serializers.Serializer[Any]):
     """POST /v1/fine_tuning/jobs and /quote: OpenAI's fields, then ours."""
 
@@ -80,6 +105,15 @@ class JobRequest(serializers.Serializer[Any]):
     )
     privacy = PrivacyFields(required=False)
     max_steps = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=LARGEST)
+    multi_label = serializers.BooleanField(required=False, default=False)
+    features = FeatureFields(many=True, required=False, max_length=1000)
+    target = TargetFields(required=False, allow_null=True)
+    protected = serializers.ListField(
+        child=serializers.CharField(max_length=200), required=False, default=list, max_length=8
+    )
+    sweep = SweepFields(required=False, allow_null=True)
+    audit = serializers.BooleanField(required=False, default=False)
+    priority = serializers.ChoiceField(["high", "normal", "low"], required=False, default="normal")
 
     def spec(self) -> JobSpec:
         """The validated request as a JobSpec."""
@@ -96,6 +130,13 @@ class JobRequest(serializers.Serializer[Any]):
             privacy=PrivacySpec(**{key: value for key, value in privacy.items() if value is not None}),
             max_steps=data.get("max_steps"),
             suffix=data["suffix"] or "",
+            multi_label=data["multi_label"],
+            features=tuple(dict(one) for one in data.get("features") or ()),
+            target=dict(data["target"]) if data.get("target") else None,
+            protected=tuple(data["protected"]),
+            sweep_runs=(data.get("sweep") or {}).get("runs", 0.0),
+            audit=data["audit"],
+            priority=data["priority"],
         )
 
 
