@@ -50,7 +50,7 @@ class Recipe:
 
     task: str  # classification | regression | recommendation | chat
     base: str  # minilm-l6 | tabular | smollm2-135m
-    method: str = "auto"  # auto | head | lora | full | additive | network | final_hidden | top_layers | ssr | popularity
+    method: str = "auto"  # a key of heads.HEADS, or auto
     labels: tuple[str, ...] = ()
     epsilon: float | None = 8.0
     delta: float | None = None  # None: the house rule min(1e-5, 1/n^1.1)

@@ -106,7 +106,7 @@ class JobRequest(serializers.Serializer[Any]):
     privacy = PrivacyFields(required=False)
     max_steps = serializers.IntegerField(required=False, allow_null=True, min_value=1, max_value=LARGEST)
     multi_label = serializers.BooleanField(required=False, default=False)
-    features = FeatureFields(many=True, required=False, max_length=1000)
+    features = serializers.ListField(child=FeatureFields(), required=False, max_length=1000)
     target = TargetFields(required=False, allow_null=True)
     protected = serializers.ListField(
         child=serializers.CharField(max_length=200), required=False, default=list, max_length=8
