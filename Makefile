@@ -1,6 +1,6 @@
 # Cloister's habits. `make run` and `make test` set everything up by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-bench run test slow kills check check-static fix map bench
+.PHONY: help install install-test install-bench run test slow accounting kills zombies races tampering audit proofs check check-static fix map bench
 
 PYTHON ?=
 PORT ?= 8000
@@ -30,8 +30,28 @@ test: install-test ## the default tests (ARGS=… goes to pytest)
 slow: install-test ## the long tests: kills, many seeds, the whole stack
 	@exec "$(BIN)/python" -m pytest -m slow $(ARGS)
 
-kills: install-test ## kill -9 of real training workers (KILLS=200 for more)
-	@exec "$(BIN)/python" -m pytest -m slow -s tests/modeling/test_kills.py $(ARGS)
+# A proof with its full count; WRITE=1 puts what it found into tests/proofs/README.md.
+PROVE = PROOF_COMMAND="make $@" exec "$(BIN)/python" -m pytest -s $(if $(WRITE),--write) $(ARGS)
+
+accounting: install-test ## epsilon against PLD, Renyi and Opacus PRV on 200 settings
+	@exec "$(BIN)/python" -m pytest -m slow -s tests/core/test_accounting_grid.py $(ARGS)
+
+kills: install-test ## kill -9 of real training workers (KILLS=20 for fewer)
+	@KILLS=$${KILLS:-200} $(PROVE) -m slow tests/modeling/test_kills.py
+
+zombies: install-test ## workers stopped past their lease, then continued (ZOMBIES=10 for fewer)
+	@ZOMBIES=$${ZOMBIES:-100} $(PROVE) -m slow tests/modeling/test_zombies.py
+
+races: install-test ## two processes racing for the last epsilon (RACES=100 for fewer)
+	@RACES=$${RACES:-1000} $(PROVE) -m slow tests/modeling/test_races.py
+
+tampering: install-test ## the ledger's rows edited, deleted, swapped, their tail cut
+	@$(PROVE) tests/modeling/test_tampering.py
+
+audit: install-test ## canaries through the real trainers, honest and broken (AUDIT_RUNS=5 for fewer)
+	@$(PROVE) -m slow tests/core/test_audit.py
+
+proofs: kills zombies races tampering audit ## all five
 
 check: check-static ## format, lint, types, floors, migrations, map, tests
 	"$(BIN)/python" -m pytest $(ARGS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from uuid import UUID
 
 from django.db.models import Sum
 from django.db.models.functions import TruncDate
@@ -14,6 +16,7 @@ from django.utils import timezone
 from billing.models import Subscription, UsageEvent
 from billing.plans import FREE, PLANS, Plan
 from tenants.models import Tenant
+from tenants.scope import OPERATOR
 
 GRACE = timedelta(days=7)
 READ_ONLY = timedelta(days=21)
@@ -35,22 +38,39 @@ def subscription_of(tenant: Tenant) -> Subscription | None:
 
 def plan_of(tenant: Tenant) -> Plan:
     """The plan in force: a cancelled or incomplete subscription is Free."""
-    found = subscription_of(tenant)
+    return _plan_by(subscription_of(tenant))
+
+
+def _plan_by(found: Subscription | None) -> Plan:
     paying = {"active", "trialing", "past_due", "unpaid"}
     return PLANS.get(found.plan, FREE) if found and found.status in paying else FREE
 
 
 def standing_of(tenant: Tenant, *, now: datetime | None = None) -> Standing:
     """Dunning: 7 days' grace after a failed payment, then 14 days read-only, then suspended."""
+    return _standing_by(tenant, subscription_of(tenant), now or timezone.now())
+
+
+def _standing_by(tenant: Tenant, found: Subscription | None, now: datetime) -> Standing:
     if tenant.state == Tenant.State.SUSPENDED:
         return Standing.SUSPENDED
-    found = subscription_of(tenant)
     if found is None or found.past_due_since is None:
         return Standing.GOOD
-    overdue = (now or timezone.now()) - found.past_due_since
+    overdue = now - found.past_due_since
     if overdue <= GRACE:
         return Standing.GRACE
     return Standing.READ_ONLY if overdue <= READ_ONLY else Standing.SUSPENDED
+
+
+def running_caps(tenant_ids: Collection[UUID]) -> dict[UUID, int]:
+    """How many jobs each of these tenants may run now, 0 while it may not train; read across them as operator."""
+    rows = {one.tenant_id: one for one in Subscription.objects.everywhere().filter(tenant_id__in=tenant_ids)}
+    caps = {}
+    for tenant in Tenant.objects.using(OPERATOR).filter(pk__in=tenant_ids):
+        standing = _standing_by(tenant, rows.get(tenant.pk), timezone.now())
+        may_train = standing in (Standing.GOOD, Standing.GRACE)
+        caps[tenant.pk] = _plan_by(rows.get(tenant.pk)).running_jobs if may_train else 0
+    return caps
 
 
 def month_start(now: datetime | None = None) -> datetime:

@@ -38,6 +38,18 @@ class TrainingForm(forms.Form):
         widget=forms.NumberInput(attrs={"class": "input--short", "step": "any", "aria-label": gettext_lazy("Epsilon")}),
         error_messages={"invalid": gettext_lazy("Write a number such as 2.5.")},
     )  # fmt: skip
+    sweep = forms.FloatField(
+        label=gettext_lazy("Runs on average"), required=False, min_value=5, max_value=50,
+        help_text=gettext_lazy(
+            "Draws settings around the usual ones and keeps the best; epsilon covers the choice. 5 to 50, empty for one"
+            " run. How many run stays secret, so it takes longer."
+        ),
+        widget=forms.NumberInput(attrs={"class": "input--short", "step": "1"}),
+    )  # fmt: skip
+    multi_label = forms.BooleanField(
+        label=gettext_lazy("A row can have several labels"), required=False,
+        help_text=gettext_lazy("Their cells hold names with | or ; between them, or a JSON list."),
+    )  # fmt: skip
     suffix = forms.RegexField(
         regex=r"^[a-z0-9-]{0,18}$", label=gettext_lazy("Name (optional)"), required=False, max_length=18,
         help_text=gettext_lazy("Becomes part of the model’s name. Up to 18 small letters, digits or hyphens."),
@@ -84,6 +96,30 @@ class TrainingForm(forms.Form):
             training_file=training_file,
             catalogue_file=catalogue_file,
             method=self.cleaned_data.get("method") or "auto",
+            multi_label=self.cleaned_data.get("multi_label", False),
             suffix=self.cleaned_data.get("suffix", ""),
             privacy=PrivacySpec(epsilon=self.wanted_epsilon()),
+            sweep_runs=self.cleaned_data.get("sweep") or 0.0,
         )
+
+
+class BudgetForm(forms.Form):
+    """Another lifetime budget: the number, why, and the owner's password again."""
+
+    epsilon = forms.FloatField(
+        label=gettext_lazy("New lifetime epsilon"),
+        min_value=0.01,
+        max_value=1000,
+        widget=forms.NumberInput(attrs={"class": "input--short", "step": "any"}),
+    )
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        max_length=500,
+        help_text=gettext_lazy("Kept in the audit log, and shown on every card of these people’s models."),
+        widget=forms.TextInput(attrs={"class": "input"}),
+    )
+    password = forms.CharField(
+        label=gettext_lazy("Your password"),
+        strip=False,
+        widget=forms.PasswordInput(attrs={"class": "input", "autocomplete": "current-password"}),
+    )

@@ -30,7 +30,9 @@ ERROR: dict[str, Any] = {
 }
 
 
-def _operation(summary: str, required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
+def _operation(
+    summary: str, required: list[str], properties: dict[str, Any], *, description: str = ""
+) -> dict[str, Any]:
     """One POST operation with a JSON body and the errors that every gateway route shares."""
     refused = {"description": "Refused", "content": {"application/json": {"schema": ERROR}}}
     body = {"type": "object", "required": required, "properties": properties}
@@ -38,6 +40,7 @@ def _operation(summary: str, required: list[str], properties: dict[str, Any]) ->
         "post": {
             "operationId": summary.lower().replace(" ", "_"),
             "summary": summary,
+            "description": description,
             "tags": ["predict"],
             "security": [{"apiKey": []}],
             "requestBody": {"required": True, "content": {"application/json": {"schema": body}}},
@@ -52,16 +55,32 @@ def _operation(summary: str, required: list[str], properties: dict[str, Any]) ->
     }
 
 
+ROW: dict[str, Any] = {
+    "type": "object",
+    "description": "One row of a table: a text, a number, true, false or null by column name.",
+    "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+}
+
 GATEWAY: dict[str, Any] = {
     "/v1/classify": _operation(
-        "Classify texts",
+        "Classify texts or rows",
         ["model", "inputs"],
         {
             "model": MODEL,
-            "inputs": {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 1000},
+            "inputs": {"type": "array", "items": {"oneOf": [TEXT, ROW]}, "minItems": 1, "maxItems": 2048},
             "top_k": {"type": "integer", "minimum": 1},
             "abstain_below": {"type": "number", "minimum": 0, "maximum": 1},
         },
+        description=(
+            "`results` has one entry an input: `label` (the best, null when `abstained`), its `confidence`, and "
+            "`labels`, the best `top_k` with theirs. A model of several labels a row gives each label its own "
+            "confidence and adds `assigned`: the labels of at least .5. `suggested_abstain_below` is the threshold "
+            "that the model's private calibration found (null where it found none); it counts only when sent as "
+            "`abstain_below`. A model on columns takes objects of cells by column name: null, an empty or an absent "
+            "cell is missing, numbers outside the declared bounds are put on them, and an undeclared category counts "
+            "as missing. One that predicts a number answers `value`, with `low` and `high` around it between which "
+            "nine in ten held-out people lay, where that could be released."
+        ),
     ),
     "/v1/recommend": _operation(
         "Recommend items",
@@ -74,6 +93,11 @@ GATEWAY: dict[str, Any] = {
             "k": {"type": "integer", "minimum": 1, "maximum": 1000},
             "exclude": ITEMS,
         },
+        description=(
+            "`items` are the best `k`, each with its score, without the history and `exclude`. `basis` says what they "
+            "rest on: `history` (its items that are in the model's catalogue; repeated and unknown ones are dropped), "
+            "`popular` (no item was known: everybody's most chosen ones) or `similar` (to `similar_to`)."
+        ),
     ),
     "/v1/embeddings": _operation(
         "Embed texts",

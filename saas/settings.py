@@ -19,6 +19,7 @@ OBJECTS_DIR = env.path("OBJECTS_DIR", DATA_DIR / "objects")
 RUN_DIR = env.path("RUN_DIR", DATA_DIR / "run")
 ENGINE_SOCKET = env.path("ENGINE_SOCKET", RUN_DIR / "engine.sock")
 ROOT_KEY_FILE = env.path("ROOT_KEY_FILE", DATA_DIR / "root.key")
+RECEIPT_KEY_FILE = env.path("RECEIPT_KEY_FILE", DATA_DIR / "receipt.key")
 VERSION = re.findall(r"^## (\d[\w.]*)", (BASE_DIR / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
 
 

@@ -39,6 +39,11 @@ from saas import embedded  # noqa: E402
 _services: Any = None
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--write` lets a proof write its row into tests/proofs/README.md."""
+    parser.addoption("--write", action="store_true", help="write what a proof found into its table")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's own services before settings are read."""
     global _services
@@ -130,3 +135,11 @@ def api(people: Any) -> Any:
 def globex_api(people: Any) -> Any:
     """A /v1 client with globex's key, scope `all`."""
     return people.api("globex")
+
+
+@pytest.fixture
+def proof(request: pytest.FixtureRequest) -> Any:
+    """Where a proof says what it found: printed, and written into tests/proofs/README.md with `--write`."""
+    from tests.proofs.record import Proof
+
+    return Proof(os.environ.get("PROOF_COMMAND", "make slow"), request.config.getoption("--write"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from modeling.core.canonical import encode, exact
 from modeling.models import Job, LedgerHead, PrivacyAccount, PrivacyEntry
 from saas.lib import heads
 from saas.lib.errors import Refusal
@@ -47,20 +47,9 @@ class Head:
         }
 
 
-def exact(value: Any) -> Any:
-    """The value with every float as hexadecimal text, so that the same number always gives the same bytes."""
-    if isinstance(value, float):
-        return value.hex()
-    if isinstance(value, dict):
-        return {str(key): exact(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [exact(inner) for inner in value]
-    return value
-
-
-def canonical(entry: PrivacyEntry) -> bytes:
-    """The bytes that an entry's hash covers: every column, canonical JSON (sorted keys, no spaces, hex floats)."""
-    fields = {
+def hashed(entry: PrivacyEntry) -> dict[str, Any]:
+    """What an entry's hash covers: every column, floats as hexadecimal text. An export holds it as it is."""
+    return {
         "format": FORMAT,
         "tenant": str(entry.tenant_id),
         "seq": entry.seq,
@@ -79,12 +68,35 @@ def canonical(entry: PrivacyEntry) -> bytes:
         "at": entry.at.isoformat(),
         "previous_hash": entry.previous_hash,
     }
-    return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def hash_of(entry: PrivacyEntry) -> str:
-    """SHA-256 of the canonical bytes, as hex: anyone can recompute it from an export."""
-    return hashlib.sha256(canonical(entry)).hexdigest()
+    """SHA-256 over the canonical JSON of `hashed`, as hex: anyone can recompute it from an export."""
+    return hashlib.sha256(encode(hashed(entry))).hexdigest()
+
+
+def exported(tenant: Tenant) -> dict[str, Any]:
+    """The whole ledger to be checked elsewhere: per entry what its hash covers, names a person knows, and the head."""
+    head = export_head(tenant)
+    rows = PrivacyEntry.objects.of(tenant).filter(seq__lte=head.seq).order_by("seq")
+    return {
+        "object": "privacy.ledger",
+        "format": FORMAT,
+        "tenant": tenant.slug,
+        "head": head.body(),
+        "entries": [
+            {
+                "seq": entry.seq,
+                "at": entry.at.isoformat(),
+                "kind": str(entry.kind),
+                "job": entry.job.public_id,
+                "dataset": entry.dataset_version.dataset.public_id if entry.dataset_version else None,
+                "hashed": hashed(entry),
+                "entry_hash": entry.entry_hash,
+            }
+            for entry in rows.select_related("job", "dataset_version__dataset").iterator(chunk_size=500)
+        ],
+    }
 
 
 def lock(tenant: Tenant) -> LedgerHead:

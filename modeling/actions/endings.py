@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from django.db.models import F
@@ -9,8 +10,10 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from billing.actions import record_usage
-from modeling.actions import endpoints, events, privacy, running, versions
+from modeling.actions import endpoints, events, paces, privacy, running, versions
+from modeling.actions.causes import Cause
 from modeling.actions.running import Fenced, Lease
+from modeling.actions.telling import NOTHING, Told, public
 from modeling.core import artifacts
 from modeling.core.types import CoreError, Trained
 from modeling.models import Job, JobEvent, ModelVersion, PrivacyEntry
@@ -29,23 +32,29 @@ def _cost_so_far(lease: Lease) -> privacy.Cost:
     return privacy.cost_of_spent(job)
 
 
-def succeed(lease: Lease, tenant: Tenant, trained: Trained, *, seconds: float) -> ModelVersion:
-    """Store the artefact, then make version, card, endpoint and bill, and settle the ledger, all or nothing."""
+def succeed(
+    lease: Lease, tenant: Tenant, trained: Trained, *, seconds: float, cpu_seconds: float | None = None
+) -> ModelVersion:
+    """Store the artefact, then version, card, receipt, endpoint and bill, and settle the ledger: all or nothing."""
     cost = _cost_so_far(lease)
-    sealed = vault.put(tenant, "artifact", artifacts.dump(trained.tensors, trained.config))
+    content = artifacts.dump(trained.tensors, trained.config)
+    sealed = vault.put(tenant, "artifact", content)
     try:
         with scope(tenant):
             job = running.owned(lease)
             privacy.close(tenant, job, kind=PrivacyEntry.Kind.SETTLED, cost=cost)
-            version = versions.create_version(tenant, job, trained, cost, sealed)
+            digest = hashlib.sha256(content).hexdigest()
+            made = versions.Made(trained, cost, sealed, digest, job.training_seconds + seconds, cpu_seconds)
+            version = versions.create_version(tenant, job, made)
             endpoint = endpoints.point(tenant, audit.SYSTEM, endpoints.default_name(job), version)
             audit.record(tenant, audit.SYSTEM, "model.created", version, job=job.public_id)
             total = job.training_seconds + seconds
             record_usage(tenant, "training_seconds", total, job.public_id)
+            paces.learn(job, seconds)
             message = _("The model %(name)s is ready and answers as %(endpoint)s.") % {
                 "name": version.name, "endpoint": endpoint.name,
             }  # fmt: skip
-            facts = {"model": version.name, "endpoint": endpoint.name, "epsilon": cost.epsilon}
+            facts = public(model=version.name, endpoint=endpoint.name, epsilon=cost.epsilon)
             _end(
                 lease,
                 job,
@@ -82,14 +91,47 @@ def fail(lease: Lease, error: CoreError | Refusal, *, seconds: float) -> None:
         _end(lease, job, State.FAILED, str(error.message), seconds, epsilon=cost.epsilon, error=cause)
 
 
+def pause(lease: Lease, *, seconds: float) -> None:
+    """Leave the worker at the tenant's wish: checkpoint, reservation and what was charged stay as they are."""
+    cost = _cost_so_far(lease)
+    with scope(lease.tenant_id):
+        running.update(lease, epsilon=cost.epsilon)
+        events.announce(
+            running.owned(lease), Kind.STATE, paused_words(), lease=lease, data=public(state=State.PAUSED)
+        )
+        running.release(lease, state=State.PAUSED, seconds=seconds)
+
+
+def paused_words() -> str:
+    """What a job says when it has paused."""
+    return _("Paused: its place and its privacy reservation are kept until it is resumed or cancelled.")
+
+
 def give_back(lease: Lease, *, seconds: float) -> None:
-    """Return the job to the queue because this worker stops; its checkpoint and its reservation stay."""
+    """Return the job because this worker stops: to the queue, or paused where that was asked for meanwhile."""
     with scope(lease.tenant_id):
         job = running.owned(lease)
+        if job.pause_requested:
+            pause(lease, seconds=seconds)
+            return
         message = _("This worker is stopping; the job goes on with the next one.")
-        events.announce(job, Kind.STATE, message, lease=lease, state=State.QUEUED)
-        running.update(lease, training_seconds=F("training_seconds") + seconds)
-    running.release(lease)
+        events.announce(job, Kind.STATE, message, lease=lease, data=public(state=State.QUEUED))
+        running.release(lease, seconds=seconds)
+
+
+def lose(lease: Lease, cause: Cause) -> None:
+    """Drop the job after an error that is no answer: the attempt counts, and says what happened to it."""
+    with scope(lease.tenant_id):
+        job = running.owned(lease)
+        announce_loss(job, cause, lease=lease)
+        running.drop(lease)
+
+
+def announce_loss(job: Job, cause: Cause, *, lease: Lease | None = None) -> None:
+    """Write down how the job's newest attempt was lost; the words are read again when the job is given up."""
+    message = _("Attempt %(n)s was lost: %(what)s.") % {"n": job.attempts, "what": cause.words}
+    facts = public(state=State.QUEUED, attempt=job.attempts, cause=cause.code, error=cause.error)
+    events.announce(job, Kind.STATE, message, lease=lease, level="warn", data=facts)
 
 
 def _end(
@@ -99,15 +141,16 @@ def _end(
     message: str,
     seconds: float,
     *,
-    facts: dict[str, Any] | None = None,
+    facts: Told = NOTHING,
     **changes: Any,
 ) -> None:
     """The last event, the end state, and the checkpoint's key destroyed: caches live no longer than their job."""
     level = "error" if state == State.FAILED else "info"
-    events.announce(job, Kind.STATE, message, lease=lease, level=level, state=state, **(facts or {}))
+    events.announce(job, Kind.STATE, message, lease=lease, level=level, data=facts.also(state=state))
     if job.checkpoint is not None:
         vault.destroy(job.checkpoint)
     running.update(
         lease, state=state, finished_at=Now(), lease_until=None, worker="", checkpoint=None,
+        pause_requested=False, expected_end_at=None,
         training_seconds=F("training_seconds") + seconds, **changes,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import connection
 
 from modeling.actions.running import Fenced, Lease
+from modeling.actions.telling import NOTHING, Told
 from modeling.models import Job, JobEvent
 from saas.lib import live
 
@@ -15,15 +16,21 @@ _FENCE = " AND epoch = %s AND state = 'running'"
 
 
 def announce(
-    job: Job, kind: str, message: str, *, lease: Lease | None = None, level: str = "info", **data: Any
+    job: Job,
+    kind: str,
+    message: str,
+    *,
+    lease: Lease | None = None,
+    level: str = "info",
+    data: Told = NOTHING,
 ) -> JobEvent:
     """Append an event and publish it after commit; with a lease only its owner can.
 
-    `data` holds public or noised-and-charged numbers only (privacy rule 9).
+    `data` holds public or noised-and-charged facts only (privacy rule 9), and `message` is made of nothing else.
     """
     seq = _next_seq(job, lease)
     event = JobEvent.objects.of(job.tenant_id).create(
-        job_id=job.pk, seq=seq, kind=kind, level=level, message=message[:500], data=data
+        job_id=job.pk, seq=seq, kind=kind, level=level, message=message[:500], data=dict(data.facts)
     )
     live.publish(topic_of(job.public_id), body_of(event))
     return event

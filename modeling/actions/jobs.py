@@ -1,18 +1,25 @@
-"""Jobs: start, admit once the file is ready, cancel, fail. Each changes state by a conditional UPDATE."""
+"""Jobs: start, admit once the file is ready, order, cancel, fail. Each changes state by a conditional UPDATE."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from billing import limits
-from modeling.actions import chain, events, privacy
+from billing.actions import record_usage
+from modeling.actions import chain, events, moves, privacy
+from modeling.actions.moves import Move
+from modeling.actions.quoting import seconds_of
 from modeling.actions.resolving import Resolved, check_spec, find_file, resolve
 from modeling.actions.specs import JobSpec, load_spec
+from modeling.actions.telling import public
 from modeling.models import Dataset, File, Job, JobEvent, PrivacyEntry
 from modeling.plans import dump_plan, dump_recipe
 from saas.lib.background import enqueue
@@ -22,6 +29,12 @@ from tenants.audit import Actor
 from tenants.models import Member, Role, Tenant, User
 
 State = Job.State
+PRIORITIES = {"high": 1, "normal": 0, "low": -1}
+PRIORITY_WORDS: Mapping[str, Callable[[], str]] = {
+    "high": lambda: _("high"),
+    "normal": lambda: _("normal"),
+    "low": lambda: _("low"),
+}
 
 
 def start(tenant: Tenant, actor: Actor, spec: JobSpec, *, user: User | None = None) -> Job:
@@ -38,9 +51,10 @@ def start(tenant: Tenant, actor: Actor, spec: JobSpec, *, user: User | None = No
     )
     job = Job.objects.of(tenant).create(
         file=file, catalogue_file=catalogue, spec=spec.dump(), state=State.VALIDATING, suffix=spec.suffix,
-        created_by=user, privacy_off_reason=spec.privacy.reason.strip() if spec.privacy.mode == "off" else "",
+        priority=PRIORITIES[spec.priority], created_by=user,
+        privacy_off_reason=spec.privacy.reason.strip() if spec.privacy.mode == "off" else "",
     )  # fmt: skip
-    events.announce(job, JobEvent.Kind.STATE, _("Created the job."), state=State.VALIDATING)
+    events.announce(job, JobEvent.Kind.STATE, _("Created the job."), data=public(state=State.VALIDATING))
     if _is_ready(file) and (catalogue is None or _is_ready(catalogue)):
         _admit(tenant, job, resolve(tenant, spec, file, catalogue))
     else:
@@ -88,6 +102,7 @@ def _admit(tenant: Tenant, job: Job, resolved: Resolved) -> None:
         plan=job.plan,
         delta=plan.delta,
         unit=plan.recipe.unit,
+        estimated_seconds=seconds_of(tenant, plan, resolved.version.dataset),
     )  # fmt: skip
     if not changed:
         return
@@ -105,7 +120,8 @@ def _admit(tenant: Tenant, job: Job, resolved: Resolved) -> None:
         )
     privacy.reserve(tenant, job, resolved.version, resolved.cost)
     message = _("Files are valid, the privacy budget is set aside, and the job waits for a worker.")
-    events.announce(job, JobEvent.Kind.STATE, message, state=State.QUEUED, notes=list(plan.notes))
+    facts = public(state=State.QUEUED, notes=list(plan.notes))
+    events.announce(job, JobEvent.Kind.STATE, message, data=facts)
     enqueue("modeling.dispatch")
 
 
@@ -135,12 +151,38 @@ def refuse(tenant: Tenant, job_id: uuid.UUID | str, refusal: Refusal) -> None:
 
 def cancel(tenant: Tenant, actor: Actor, job: Job) -> Job:
     """Cancel: at once while nobody runs it, otherwise at the owner's next event. Raises Conflict when it has ended."""
-    if job.is_ended:
-        raise Conflict(_("This job has ended and cannot be cancelled."), code="job_ended")
-    Job.objects.of(tenant).filter(pk=job.pk).update(cancel_requested=True)
-    if not end_unowned(tenant, job, State.CANCELLED):
-        events.announce(job, JobEvent.Kind.MESSAGE, _("Cancelling: the run stops after its current block."))
-    audit.record(tenant, actor, "job.cancel", job)
+    with locked(tenant, job) as now:
+        moves.require(now, Move.CANCEL)
+        Job.objects.of(tenant).filter(pk=job.pk).update(cancel_requested=True)
+        if not end_unowned(tenant, job, State.CANCELLED):
+            message = _("Cancelling: the run stops after its current block.")
+            events.announce(job, JobEvent.Kind.MESSAGE, message)
+        audit.record(tenant, actor, "job.cancel", job)
+    job.refresh_from_db()
+    return job
+
+
+@contextmanager
+def locked(tenant: Tenant, job: Job) -> Iterator[Job]:
+    """The job's row as it stands, locked while a move is decided and made: no worker and no other caller moves it."""
+    with transaction.atomic():
+        yield Job.objects.of(tenant).select_for_update().get(pk=job.pk)
+
+
+def prioritise(tenant: Tenant, actor: Actor, job: Job, priority: str) -> Job:
+    """Order a waiting job among the tenant's own: high, normal or low. Raises Conflict once it has a worker."""
+    if priority not in PRIORITIES:
+        raise Refusal(_("priority is high, normal or low."), param="priority")
+    with locked(tenant, job) as now:
+        moves.require(now, Move.PRIORITISE)
+        if now.priority != PRIORITIES[priority]:
+            Job.objects.of(tenant).filter(pk=job.pk).update(priority=PRIORITIES[priority])
+            message = _("Priority among your own jobs: %(priority)s.") % {
+                "priority": PRIORITY_WORDS[priority]()
+            }
+            events.announce(job, JobEvent.Kind.MESSAGE, message, data=public(priority=priority))
+            audit.record(tenant, actor, "job.prioritise", job, priority=priority)
+            enqueue("modeling.dispatch")
     job.refresh_from_db()
     return job
 
@@ -155,10 +197,12 @@ def end_unowned(tenant: Tenant, job: Job, state: str, *, error: dict[str, Any] |
     found = waiting or rows.filter(pk=job.pk, state=State.RUNNING, lease_until__lt=Now()).first()
     if found is None:
         return False
+    if state == State.CANCELLED and found.training_seconds:  # what ran before it was paused or given back
+        record_usage(tenant, "training_seconds", found.training_seconds, found.public_id)
     cost = privacy.cost_of_spent(found) if found.plan else None
     Job.objects.of(tenant).filter(pk=found.pk).update(
         state=state, epoch=F("epoch") + 1, lease_until=None, worker="", finished_at=Now(), error=error,
-        epsilon=cost.epsilon if cost else None, checkpoint=None,
+        epsilon=cost.epsilon if cost else None, checkpoint=None, pause_requested=False, expected_end_at=None,
     )  # fmt: skip
     if found.checkpoint is not None:
         vault.destroy(found.checkpoint)
@@ -168,22 +212,8 @@ def end_unowned(tenant: Tenant, job: Job, state: str, *, error: dict[str, Any] |
     level, message = (
         ("error", str((error or {}).get("message", ""))) if error else ("info", _("The job was cancelled."))
     )
-    events.announce(found, JobEvent.Kind.STATE, message, level=level, state=state)
+    events.announce(found, JobEvent.Kind.STATE, message, level=level, data=public(state=state))
     return True
-
-
-def give_up(tenant: Tenant, job_id: uuid.UUID | str) -> None:
-    """End a job whose every attempt was lost: its worker died or met a bug each time."""
-    job = Job.objects.of(tenant).filter(pk=job_id).first()
-    if job is None:
-        return
-    message = _(
-        "Training was started %(n)s times, and each worker ended before it was done. Nothing was billed."
-    )
-    message %= {"n": job.attempts}
-    end_unowned(
-        tenant, job, State.FAILED, error={"message": message, "code": "attempts_exhausted", "param": None}
-    )
 
 
 def stop_all(tenant: Tenant) -> int:
@@ -193,8 +223,11 @@ def stop_all(tenant: Tenant) -> int:
     """
     running = list(Job.objects.of(tenant).select_for_update().filter(state=State.RUNNING))
     for job in running:
+        state = State.PAUSED if job.pause_requested else State.QUEUED
         Job.objects.of(tenant).filter(pk=job.pk).update(
-            state=State.QUEUED, epoch=F("epoch") + 1, attempts=0, lease_until=None, worker=""
-        )
-        events.announce(job, JobEvent.Kind.STATE, _("Stopped: this tenant is suspended."), state=State.QUEUED)
+            state=state, epoch=F("epoch") + 1, attempts=0, lease_until=None, worker="",
+            pause_requested=False, expected_end_at=None,
+        )  # fmt: skip
+        message = _("Stopped: this tenant is suspended.")
+        events.announce(job, JobEvent.Kind.STATE, message, data=public(state=state))
     return len(running)

@@ -136,6 +136,8 @@ def charge(tenant: Tenant, job: Job, mechanism: str, *, first: int, count: int) 
     spent = {**job.spent, mechanism: job.spent.get(mechanism, 0) + count}
     if mechanism not in planned or count < 1 or spent[mechanism] > planned[mechanism].count:
         raise OverCharge(f"{count} more of {mechanism!r} than was reserved")
+    if planned[mechanism].repeats and count != planned[mechanism].count:
+        raise OverCharge(f"{mechanism!r} is a selection: it is charged as a whole")
     block = replace(planned[mechanism], count=count)
     reserved = (
         PrivacyEntry.objects.of(tenant)

@@ -8,12 +8,16 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from modeling.actions import chat_columns
 from modeling.actions.datasets import distinct_labels, resegment
+from modeling.actions.label_cells import distinct_names
 from modeling.actions.privacy import Cost, cost_of
+from modeling.actions.resolving_tables import LONGEST_NAME, Table, is_table, table_of
 from modeling.actions.rows import count_units
 from modeling.actions.specs import JobSpec
 from modeling.core import planning
 from modeling.core.bases import BASES
+from modeling.core.heads import TABULAR
 from modeling.core.types import CoreError, Plan, Recipe, Shape
 from modeling.models import Dataset, DatasetVersion, File
 from modeling.packs import PACKS
@@ -22,8 +26,14 @@ from saas.lib import env
 from saas.lib.errors import NotFound, Refusal
 from tenants.models import Tenant
 
-BASE_OF = {"classification": "minilm-l6", "recommendation": "minilm-l6", "chat": "smollm2-135m"}
+BASE_OF = {
+    "classification": "minilm-l6",
+    "regression": TABULAR,
+    "recommendation": "minilm-l6",
+    "chat": "smollm2-135m",
+}
 NEEDED = {"classification": ("text", "label"), "recommendation": ("user", "item"), "chat": ("messages",)}
+OF_A_TABLE = ("label", "unit")  # roles that matter to a model on columns
 SUFFIX = re.compile(r"[a-z0-9-]{0,18}")
 METHOD = re.compile(r"[a-z_]{1,20}")
 USUAL_EPSILON = 8.0
@@ -74,7 +84,10 @@ def check_spec(tenant: Tenant, spec: JobSpec) -> None:
             param="columns", code="unknown_role",
         )  # fmt: skip
     if spec.task and spec.task not in BASE_OF:
-        raise Refusal(_("task is classification, recommendation or chat."), param="task", code="invalid_task")
+        raise Refusal(
+            _("task is classification, regression, recommendation or chat."),
+            param="task", code="invalid_task",
+        )  # fmt: skip
     if spec.model and spec.model not in BASES:
         raise Refusal(
             _("There is no base model of this name; choose one of %(names)s.") % {"names": ", ".join(BASES)},
@@ -99,6 +112,7 @@ class Guessed:
     columns: dict[str, str]
     unit: str
     labels: tuple[str, ...]
+    table: Table | None = None  # a model on columns
 
 
 def resolve(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | None) -> Resolved:
@@ -119,6 +133,13 @@ def guess(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | None
             _("A catalogue holds things, not people's records: upload training data with purpose fine-tune."),
             param="training_file", code="invalid_file",
         )  # fmt: skip
+    if is_table(spec, version):
+        return _guess_table(spec, version)
+    if spec.protected:
+        raise Refusal(
+            _("Protected attributes are compared for models on columns only."), param="protected",
+            code="protected_not_offered",
+        )  # fmt: skip
     task = _task(spec, dataset)
     columns = _columns(spec, version, task)
     return Guessed(
@@ -129,6 +150,22 @@ def guess(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | None
         unit=_unit(spec, version, columns, task),
         labels=_labels(spec, version, columns) if task == "classification" else (),
     )
+
+
+def _guess_table(spec: JobSpec, version: DatasetVersion) -> Guessed:
+    """The same for a model on columns: a regression has no labels, a classification no target."""
+    task = spec.task or "classification"
+    if task not in BASES[TABULAR].tasks:
+        raise Refusal(
+            _("The model %(model)s does not do %(task)s.") % {"model": TABULAR, "task": task},
+            param="model", code="model_task_mismatch",
+        )  # fmt: skip
+    found = _columns(spec, version, task, needed=("label",))
+    columns = {role: found[role] for role in OF_A_TABLE if role in found}
+    unit = _unit(spec, version, columns, task)
+    table = table_of(spec, version, columns, unit)
+    labels = _labels(spec, version, columns) if task == "classification" else ()
+    return Guessed(version, None, task, columns, unit, labels, table)
 
 
 def plan_for(spec: JobSpec, guessed: Guessed, units: tuple[int, int]) -> Resolved:
@@ -170,7 +207,9 @@ def _known(version: DatasetVersion) -> list[str]:
     return [column["name"] for column in version.schema.get("columns", [])]
 
 
-def _columns(spec: JobSpec, version: DatasetVersion, task: str) -> dict[str, str]:
+def _columns(
+    spec: JobSpec, version: DatasetVersion, task: str, *, needed: tuple[str, ...] | None = None
+) -> dict[str, str]:
     """The guessed columns, overridden by the caller's; each must exist."""
     known = _known(version)
     columns = {role: name for role, name in {**version.dataset.columns, **spec.columns}.items() if name}
@@ -180,12 +219,19 @@ def _columns(spec: JobSpec, version: DatasetVersion, task: str) -> dict[str, str
                 _("The file has no column named as the %(role)s column.") % {"role": role},
                 param=f"columns.{role}", code="column_not_found",
             )  # fmt: skip
-    for role in NEEDED[task]:
+    if task == "chat":
+        columns = chat_columns.preferred(columns, spec.columns)
+    if needed is None:
+        needed = chat_columns.needed(columns) if task == "chat" else NEEDED[task]
+    for role in needed:
         if role not in columns:
             raise Refusal(
                 _("Name the %(role)s column: it could not be guessed from the file.") % {"role": role},
                 param=f"columns.{role}", code="column_required",
             )  # fmt: skip
+    if task == "chat":
+        kinds = {column["name"]: column.get("kind", "") for column in version.schema.get("columns", [])}
+        chat_columns.check(columns, kinds)
     return columns
 
 
@@ -234,17 +280,25 @@ def _catalogue(tenant: Tenant, file: File | None, task: str) -> DatasetVersion |
 
 def _labels(spec: JobSpec, version: DatasetVersion, columns: dict[str, str]) -> tuple[str, ...]:
     """The class names: given, or those in the file, which the tenant thereby declares public."""
-    guessed = version.dataset.columns.get("label")
-    labels = spec.labels or tuple(
-        version.labels
-        if columns["label"] == guessed and version.labels
-        else distinct_labels(version, columns["label"])
-    )
+    labels = spec.labels or tuple(_found_labels(spec, version, columns["label"]))
     if len(set(labels)) != len(labels) or len(labels) < FEWEST_LABELS:
         raise Refusal(
             _("A classifier needs at least two different labels."), param="labels", code="invalid_labels"
         )
+    if any(len(label) > LONGEST_NAME for label in labels):
+        raise Refusal(
+            _("A label has more than 200 characters: is this the column of labels?"),
+            param="columns.label", code="invalid_labels",
+        )  # fmt: skip
     return tuple(labels)
+
+
+def _found_labels(spec: JobSpec, version: DatasetVersion, column: str) -> list[str]:
+    if spec.multi_label:
+        return distinct_names(version, column)
+    if column == version.dataset.columns.get("label") and version.labels:
+        return list(version.labels)
+    return distinct_labels(version, column)
 
 
 def _recipe(spec: JobSpec, guessed: Guessed) -> Recipe:
@@ -261,9 +315,10 @@ def _recipe(spec: JobSpec, guessed: Guessed) -> Recipe:
             % {"pack": PACKS[dataset.pack].name, "ceiling": ceiling},
             param="privacy.epsilon", code="epsilon_ceiling", status=402,
         )  # fmt: skip
+    table = guessed.table
     return Recipe(
         task=guessed.task,
-        base=spec.model or BASE_OF[guessed.task],
+        base=TABULAR if table else spec.model or BASE_OF[guessed.task],
         method=spec.method,
         labels=guessed.labels,
         epsilon=epsilon,
@@ -272,6 +327,12 @@ def _recipe(spec: JobSpec, guessed: Guessed) -> Recipe:
         max_steps=spec.max_steps,
         privacy_off_reason=spec.privacy.reason.strip() if epsilon is None else "",
         large_epsilon_allowed=spec.privacy.allow_large_epsilon,
+        multi_label=spec.multi_label,
+        features=table.features if table else (),
+        target=table.target if table else None,
+        protected=table.protected if table else (),
+        sweep_runs=spec.sweep_runs,
+        audit=spec.audit,
     )
 
 
@@ -288,4 +349,13 @@ _PARAMS: dict[str, Any] = {
     "invalid_delta": "privacy.delta",
     "invalid_max_steps": "max_steps",
     "unknown_method": "method",
+    "audit_not_offered": "audit",
+    "features_required": "features",
+    "invalid_features": "features",
+    "too_many_features": "features",
+    "protected_feature": "protected",
+    "invalid_protected": "protected",
+    "target_required": "target",
+    "no_sweep": "sweep",
+    "invalid_sweep": "sweep.runs",
 }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.utils.translation import gettext as _
 
+from modeling.actions import chat_columns
 from modeling.actions.datasets import held_out_key, is_held_out, read_handles, read_rows
+from modeling.actions.label_cells import split_cell
+from modeling.actions.rows_tables import table_data
+from modeling.core.heads import TABULAR
 from modeling.core.types import Recipe, TrainingData
 from modeling.models import DatasetVersion
 from modeling.units import HELD_OUT_SHARE, handle_key, person_handle
@@ -64,6 +67,8 @@ def load_training_data(
     """The rows of a job, decrypted into memory; rows that do not fit the recipe (an undeclared label, an item outside
     the catalogue) are left out."""
     units = _Units(held_out_key(tenant))
+    if recipe.base == TABULAR:
+        return _table(recipe, columns, version, units)
     if recipe.task == "classification":
         return _classification(recipe, columns, version, units)
     if recipe.task == "chat":
@@ -79,6 +84,8 @@ def _classification(
     recipe: Recipe, columns: dict[str, str], version: DatasetVersion, units: _Units
 ) -> TrainingData:
     index = {label: number for number, label in enumerate(recipe.labels)}
+    if recipe.multi_label:
+        return _several_labels(index, columns, version, units)
     numbers, texts, labels = [], [], []
     for row in read_rows(version, columns=[columns["text"], columns["label"]]):
         unit = units.number(row.handle)
@@ -90,13 +97,38 @@ def _classification(
     return TrainingData(units=numbers, held_out=units.held_out, texts=texts, labels=labels)
 
 
+def _table(recipe: Recipe, columns: dict[str, str], version: DatasetVersion, units: _Units) -> TrainingData:
+    wanted = [columns["label"], *(one.name for one in (*recipe.features, *recipe.protected))]
+    rows = ((units.number(row.handle), row) for row in read_rows(version, columns=wanted))
+    return table_data(recipe, columns["label"], rows, units.held_out)
+
+
+def _several_labels(
+    index: dict[str, int], columns: dict[str, str], version: DatasetVersion, units: _Units
+) -> TrainingData:
+    """Rows of any number of labels; one whose labels are all undeclared is left out, one without any is not."""
+    numbers, texts, label_sets = [], [], []
+    for row in read_rows(version, columns=[columns["text"], columns["label"]]):
+        unit = units.number(row.handle)
+        names = split_cell(row.values.get(columns["label"]))
+        known = [index[name] for name in names if name in index]
+        if known or not names:
+            numbers.append(unit)
+            texts.append(str(row.values.get(columns["text"], "")))
+            label_sets.append(known)
+    return TrainingData(units=numbers, held_out=units.held_out, texts=texts, label_sets=label_sets)
+
+
 def _chat(columns: dict[str, str], version: DatasetVersion, units: _Units) -> TrainingData:
     numbers: list[int] = []
     conversations: list[Any] = []
-    for row in read_rows(version, columns=[columns["messages"]]):
-        numbers.append(units.number(row.handle))
-        turns = row.values.get(columns["messages"], [])
-        conversations.append(json.loads(turns) if isinstance(turns, str) else turns)
+    wanted = [columns[role] for role in chat_columns.needed(columns)]
+    for row in read_rows(version, columns=wanted):
+        unit = units.number(row.handle)
+        turns = chat_columns.conversation(columns, row.values)
+        if turns is not None:
+            numbers.append(unit)
+            conversations.append(turns)
     return TrainingData(units=numbers, held_out=units.held_out, conversations=conversations)
 
 

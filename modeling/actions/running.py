@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, connection
-from django.db.models import F, Q
+from django.db.models import DateTimeField, ExpressionWrapper, F, Q, Value
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from billing import limits
@@ -43,7 +43,7 @@ class Lease:
 def claim(tenant_id: uuid.UUID, job_id: uuid.UUID, *, worker: str) -> Lease | None:
     """Take a queued job, or a running one whose lease ran out; None when somebody else has it or the plan has no room.
 
-    The clock is the database's. Epoch and attempts rise with every claim.
+    The clock is the database's. Epoch and attempts rise with every claim. A job that is to pause is not taken.
     """
     with scope(tenant_id):
         tenant = Tenant.objects.get(pk=tenant_id)
@@ -51,7 +51,7 @@ def claim(tenant_id: uuid.UUID, job_id: uuid.UUID, *, worker: str) -> Lease | No
         jobs = Job.objects.of(tenant)
         free = Q(state=Job.State.QUEUED) | Q(state=Job.State.RUNNING, lease_until__lt=Now())
         found = (
-            jobs.filter(free, pk=job_id, attempts__lt=MAX_ATTEMPTS)
+            jobs.filter(free, pk=job_id, attempts__lt=MAX_ATTEMPTS, pause_requested=False)
             .select_for_update(skip_locked=True)
             .first()
         )
@@ -63,10 +63,17 @@ def claim(tenant_id: uuid.UUID, job_id: uuid.UUID, *, worker: str) -> Lease | No
             attempts=F("attempts") + 1,
             lease_until=Now() + LEASE,
             started_at=Coalesce("started_at", Now()),
+            expected_end_at=after(found.estimated_seconds - found.training_seconds),
             offered_at=None,
             worker=worker,
         )
         return Lease(tenant_id, job_id, found.epoch + 1)
+
+
+def after(seconds: float) -> ExpressionWrapper[Any]:
+    """So many seconds from now (at least one), by the database's clock."""
+    wait = Value(timedelta(seconds=max(seconds, 1.0)))
+    return ExpressionWrapper(Now() + wait, output_field=DateTimeField())
 
 
 def _one_claim_at_a_time(tenant: Tenant) -> None:
@@ -98,11 +105,12 @@ def update(lease: Lease, **changes: Any) -> None:
         raise Fenced(f"epoch {lease.epoch} no longer owns the job")
 
 
-def release(lease: Lease) -> None:
-    """Give the job back in good order (the worker is told to stop): queued again, and the attempt does not count."""
+def release(lease: Lease, *, state: str = Job.State.QUEUED, seconds: float = 0.0) -> None:
+    """Leave the job in good order, queued or paused: the attempt does not count, and its seconds are metered."""
     with scope(lease.tenant_id):
         update(
-            lease, state=Job.State.QUEUED, lease_until=None, worker="", attempts=Greatest(F("attempts") - 1, 0)
+            lease, state=state, lease_until=None, worker="", pause_requested=False, expected_end_at=None,
+            attempts=Greatest(F("attempts") - 1, 0), training_seconds=F("training_seconds") + seconds,
         )  # fmt: skip
 
 
@@ -111,7 +119,7 @@ def drop(lease: Lease) -> None:
     with scope(lease.tenant_id):
         jobs = Job.objects.of(lease.tenant_id)
         jobs.filter(pk=lease.job_id, epoch=lease.epoch, state=Job.State.RUNNING).update(
-            state=Job.State.QUEUED, lease_until=None, worker=""
+            state=Job.State.QUEUED, lease_until=None, worker="", expected_end_at=None
         )
 
 

@@ -104,16 +104,16 @@ class SegmentWriting:
             written.rows += 1
             written.lines = row.line
             if cut.label_at is not None and self._labels is not None:
-                label = row.values[cut.label_at]
-                if label not in self._labels:
+                cell = row.values[cut.label_at]
+                for label in cell if isinstance(cell, list) else (cell,):
                     self._note_label(label)
             yield row
 
     def _note_label(self, label: object) -> None:
         """Keep a new label, or give up on labels: too many or too long, so this is no label column."""
-        if self._labels is None or label is None or label == "":
+        text = label if isinstance(label, str) else "" if label is None else str(label)
+        if self._labels is None or not text or text in self._labels:
             return
-        text = label if isinstance(label, str) else str(label)
         self._labels.add(text)
         if len(self._labels) > LABELS_MOST or len(text) > LABEL_CHARACTERS:
             self._labels = None

@@ -16,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from billing import limits
 from billing.actions import record_usage
+from modeling.core.recommend_scores import POPULAR
 from modeling.serving.client import EngineClient, ask_once
 from modeling.serving.gateway_calls import refused
 from modeling.serving.targets import Target, require_task, serving_target
@@ -47,6 +48,7 @@ class Tried:
 
     results: list[Scored]
     took_ms: int
+    advice: str = ""  # what the model's calibration suggests about this answer
 
 
 def _request_id() -> str:
@@ -81,7 +83,45 @@ def classify(tenant: Tenant, model: str, text: str) -> Tried:
         raise Refusal(_("Write a text first."), param="text")
     target = _target(tenant, model, "classification", "predictions")
     found, took = _ask(tenant, "classify", target, inputs=[text], top_k=5)
-    return Tried([Scored(name, value, f"{100 * value:.1f} %") for name, value in found["results"][0]], took)
+    scored = [Scored(name, value, f"{100 * value:.1f} %") for name, value in found["results"][0]]
+    return Tried(scored, took, _advice(found))
+
+
+def classify_row(tenant: Tenant, model: str, cells: dict[str, Any]) -> Tried:
+    """The labels of one row of a table, or its number; raises Refusal. Opens its own scopes."""
+    target = _target(tenant, model, "classification", "predictions")
+    found, took = _ask(tenant, "classify", target, rows=[cells], top_k=5)
+    if "values" not in found:
+        scored = [Scored(name, value, f"{100 * value:.1f} %") for name, value in found["results"][0]]
+        return Tried(scored, took, _advice(found))
+    answer = found["values"][0]
+    named = {"value": _("Value"), "low": _("Nine in ten above"), "high": _("Nine in ten below")}
+    return Tried(
+        [Scored(words, 0.0, f"{answer[name]:,.4g}") for name, words in named.items() if name in answer], took
+    )
+
+
+def _advice(found: dict[str, Any]) -> str:
+    """Which labels hold, for a model of several; and what its suggested threshold says about the best one."""
+    said = []
+    if "assigned" in found:
+        assigned = found["assigned"][0]
+        said.append(
+            _("Labels that hold: %(names)s.") % {"names": ", ".join(assigned)}
+            if assigned
+            else _("No label holds.")
+        )
+    threshold = found.get("abstain_below")
+    if threshold is not None:
+        words = {"threshold": f"{100 * threshold:.0f}"}
+        said.append(
+            _("Less sure than %(threshold)s %%: the model's calibration suggests to leave this to a person.")
+            % words
+            if found["results"][0][0][1] < threshold
+            else _("Surer than %(threshold)s %%, from where its calibration suggests to trust the model.")
+            % words
+        )
+    return " ".join(said)
 
 
 def recommend(tenant: Tenant, model: str, history: Sequence[str]) -> Tried:
@@ -95,7 +135,8 @@ def recommend(tenant: Tenant, model: str, history: Sequence[str]) -> Tried:
         Scored(str(item), 0.1 + 0.9 * (float(score) - low) / width, f"{float(score):.2f}")
         for item, score in found["items"]
     ]
-    return Tried(rows, took)
+    popular = _("The model's catalogue knows none of these items: this is what most people choose.")
+    return Tried(rows, took, popular if found["basis"] == POPULAR else "")
 
 
 def check_messages(value: object) -> list[dict[str, str]]:

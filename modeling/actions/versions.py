@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from modeling.actions import cards
+from modeling.actions import cards, receipts
 from modeling.actions.privacy import Cost
 from modeling.core.types import Trained
 from modeling.models import Endpoint, Job, ModelVersion
@@ -22,12 +24,25 @@ def version_name(tenant: Tenant, job: Job, short: str) -> str:
     return f"ft:{job.base}:{tenant.slug}:{job.suffix}:{short}"
 
 
-def create_version(
-    tenant: Tenant, job: Job, trained: Trained, cost: Cost, sealed: VaultObject
-) -> ModelVersion:
-    """The version of a finished run, with its card; in the owner's fenced transaction."""
+@dataclass(frozen=True)
+class Made:
+    """What a run left behind: its artefact sealed in the vault, the plaintext's SHA-256, and what it took."""
+
+    trained: Trained
+    cost: Cost
+    sealed: VaultObject
+    sha256: str
+    seconds: float
+    cpu_seconds: float | None = None
+
+
+def create_version(tenant: Tenant, job: Job, made: Made) -> ModelVersion:
+    """The version of a finished run, with its card and receipt; in the owner's fenced transaction."""
     short = short_id()
     name = version_name(tenant, job, short)
+    trained, cost = made.trained, made.cost
+    compute = cards.Compute(made.seconds, made.cpu_seconds)
+    card = cards.build_card(tenant, job, trained, cost, name=name, sha256=made.sha256, compute=compute)
     return ModelVersion.objects.of(tenant).create(
         name=name,
         short_id=short,
@@ -36,8 +51,11 @@ def create_version(
         task=job.task,
         method=job.method,
         config=trained.config,
-        card=cards.build_card(tenant, job, trained, cost, name=name, digest=sealed.digest),
-        object=sealed,
+        card=card,
+        receipt=receipts.build_receipt(
+            tenant, job, trained, cost, name=name, sha256=made.sha256, card=card, finished_at=timezone.now()
+        ),
+        object=made.sealed,
     )
 
 

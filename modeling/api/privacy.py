@@ -18,6 +18,12 @@ from tenants.access import ApiRequest, TenantAPIView
 PAGE = [
     OpenApiParameter("after", int, description="The sequence number after which the page starts."),
     OpenApiParameter("limit", int, description="1 to 100, 20 when left out."),
+    OpenApiParameter(
+        "format",
+        str,
+        enum=["chain"],
+        description="chain: the whole ledger with what its hashes cover, for `python -m modeling.core.verify`.",
+    ),
 ]
 
 
@@ -52,6 +58,10 @@ class LedgerView(TenantAPIView):
     def get(self, request: ApiRequest) -> Response:
         """Lines, oldest first, with the budgets and the head as they stand now."""
         tenant, params = request.auth.tenant, request.query_params
+        if "format" in params:
+            if params["format"] != "chain":
+                raise Refusal("format is chain, or left out.", param="format")
+            return Response(chain.exported(tenant))
         size, after = page_size(params), params.get("after", "0")
         if not after.isdecimal() or len(after) > 15:
             raise Refusal("after is a sequence number.", param="after")

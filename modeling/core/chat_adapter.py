@@ -67,7 +67,9 @@ def unit_gradients(adapter: Adapter, answers: Answers, vocabulary: torch.Tensor)
 
     With g_t the gradient at h'_t: bias Σ g_t, B Σ g_t (A h_t)ᵀ, A Σ (Bᵀ g_t) h_tᵀ. `vocabulary` [words, d].
     """
-    outward = _output_gradients(adapter, answers, vocabulary)
+    outward = output_gradients(
+        adapter.apply(answers.hidden), answers.targets, answers.weight, vocabulary=vocabulary
+    )
     g, h = _by_unit(outward, answers.owner), _by_unit(answers.hidden.float(), answers.owner)
     to_a = torch.bmm((g @ adapter.B).transpose(1, 2), h)
     to_b = torch.bmm(g.transpose(1, 2), h @ adapter.A.T)
@@ -85,31 +87,47 @@ def clipped_sum(gradients: torch.Tensor, clip: float | None) -> npt.NDArray[np.f
 
 def quality(adapter: Adapter, answers: Answers, vocabulary: torch.Tensor) -> npt.NDArray[np.float64]:
     """(share of tokens guessed, loss in nats) of each unit present, float64 [units, 2]; private until noised."""
+    scores = token_scores(
+        adapter.apply(answers.hidden), answers.targets, answers.weight, vocabulary=vocabulary
+    )
+    return by_owner(scores, answers.owner)
+
+
+def token_scores(
+    hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, *, vocabulary: torch.Tensor
+) -> torch.Tensor:
+    """weight · (guessed right, loss in nats) of each token, float32 [m, 2]; `hidden` [m, d] meets the vocabulary."""
     parts = []
-    for rows in _blocks(len(answers.targets)):
-        logits = _logits(adapter, answers.hidden[rows], vocabulary).float()
-        loss = torch.nn.functional.cross_entropy(logits, answers.targets[rows], reduction="none")
-        right = (logits.argmax(dim=1) == answers.targets[rows]).float()
-        parts.append(torch.stack([right, loss], dim=1) * answers.weight[rows, None])
-    _, unit = np.unique(answers.owner, return_inverse=True)
-    summed = torch.zeros(int(unit.max()) + 1, 2, dtype=torch.float64)
-    summed.index_add_(0, torch.from_numpy(unit), torch.cat(parts).double().cpu())
+    for rows in _blocks(len(targets)):
+        logits = (hidden[rows].to(vocabulary.dtype) @ vocabulary.T).float()
+        loss = torch.nn.functional.cross_entropy(logits, targets[rows], reduction="none")
+        right = (logits.argmax(dim=1) == targets[rows]).float()
+        parts.append(torch.stack([right, loss], dim=1) * weight[rows, None])
+    return torch.cat(parts)
+
+
+def by_owner(scores: torch.Tensor, owner: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Sums of rows [m, 2] by owner, ascending, float64 [owners, 2]."""
+    _, unit = np.unique(owner, return_inverse=True)
+    summed = torch.zeros(int(unit.max()) + 1, scores.shape[1], dtype=torch.float64)
+    summed.index_add_(0, torch.from_numpy(unit), scores.double().cpu())
     found: npt.NDArray[np.float64] = summed.numpy()
     return found
 
 
-def _logits(adapter: Adapter, hidden: torch.Tensor, vocabulary: torch.Tensor) -> torch.Tensor:
-    return adapter.apply(hidden).to(vocabulary.dtype) @ vocabulary.T
+def output_gradients(
+    hidden: torch.Tensor, targets: torch.Tensor, weight: torch.Tensor, *, vocabulary: torch.Tensor
+) -> torch.Tensor:
+    """Gradient of weight · cross-entropy at each `hidden` [m, d], float32: (softmax − onehot) · vocabulary.
 
-
-def _output_gradients(adapter: Adapter, answers: Answers, vocabulary: torch.Tensor) -> torch.Tensor:
-    """Gradient of weight · cross-entropy at each token's h', float32 [m, d]: (softmax − onehot) · vocabulary."""
-    found = torch.empty(len(answers.targets), adapter.width, device=vocabulary.device)
-    for rows in _blocks(len(answers.targets)):
-        shares = torch.softmax(_logits(adapter, answers.hidden[rows], vocabulary), dim=1)
+    In closed form: autograd through the vocabulary would keep every logit in float32.
+    """
+    found = torch.empty(len(targets), hidden.shape[1], device=vocabulary.device)
+    for rows in _blocks(len(targets)):
+        shares = torch.softmax(hidden[rows].to(vocabulary.dtype) @ vocabulary.T, dim=1)
         expected = (shares @ vocabulary).float()
-        actual = vocabulary[answers.targets[rows]].float()
-        found[rows] = (expected - actual) * answers.weight[rows, None]
+        actual = vocabulary[targets[rows]].float()
+        found[rows] = (expected - actual) * weight[rows, None]
     return found
 
 

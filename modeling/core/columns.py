@@ -11,6 +11,9 @@ from modeling.core.tables_jsonl import MESSAGES
 
 DISTINCT_KEPT = 5_000
 LABELS_MOST = 200
+FEWEST_WORDS = (
+    1.5  # on average, of a column that is taken for texts without being called so: not codes and names
+)
 _NUMBER = re.compile(r"[-+]?\d{1,18}([.,]\d{1,12})?([eE][-+]?\d{1,3})?$")
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}.*)?$|\d{1,2}[./]\d{1,2}[./]\d{2,4}$")
 _WORDS = re.compile(r"\s+")
@@ -107,8 +110,11 @@ def guess_roles(facts: Sequence[ColumnFacts], hints: Hints, *, is_catalogue: boo
     if conversation is not None:
         roles = {"messages": Guess(MESSAGES, "messages", "The column `messages` holds conversations.")}
         return Guesses("chat", roles | _guess_unit(facts, by_name, hints, taken={MESSAGES}))
-    interactions = _guess_interactions(facts, by_name, hints)
-    return interactions or _guess_classification(facts, by_name, hints)
+    return (
+        _guess_pair(facts, by_name, hints)
+        or _guess_interactions(facts, by_name, hints)
+        or _guess_classification(facts, by_name, hints)
+    )
 
 
 def normal(name: str) -> str:
@@ -125,6 +131,18 @@ def _hinted(by_name: Mapping[str, ColumnFacts], names: Sequence[str], taken: set
 
 def _named(fact: ColumnFacts) -> Guess:
     return Guess(fact.name, "name", "The column's name says so.")
+
+
+def _guess_pair(
+    facts: Sequence[ColumnFacts], by_name: Mapping[str, ColumnFacts], hints: Hints
+) -> Guesses | None:
+    """A prompt and its completion, both by name: chat."""
+    prompt = _hinted(by_name, hints.get("prompt", ()), set())
+    completion = _hinted(by_name, hints.get("completion", ()), set())
+    if prompt is None or completion is None or {prompt.kind, completion.kind} & {"list", "object", "empty"}:
+        return None
+    roles = {"prompt": _named(prompt), "completion": _named(completion)}
+    return Guesses("chat", roles | _guess_unit(facts, by_name, hints, taken={prompt.name, completion.name}))
 
 
 def _guess_interactions(
@@ -146,7 +164,8 @@ def _guess_classification(
     if text is not None and text.kind == "text":
         roles["text"] = _named(text)
     else:
-        text = max((f for f in facts if f.kind == "text"), key=lambda f: f.mean_length, default=None)
+        words = (f for f in facts if f.kind == "text" and f.mean_words >= FEWEST_WORDS)
+        text = max(words, key=lambda f: f.mean_length, default=None)
         if text is not None:
             roles["text"] = Guess(text.name, "longest", "It holds the longest texts.")
     taken = {text.name} if text else set()
@@ -157,7 +176,9 @@ def _guess_classification(
         roles["label"] = Guess(label.name, "few_values", f"It has few different values ({label.distinct}).")
     taken |= {label.name} if label else set()
     roles |= _guess_unit(facts, by_name, hints, taken=taken)
-    return Guesses("classification" if {"text", "label"} <= roles.keys() else "", roles)
+    named = {guess.column for guess in roles.values()}
+    is_table = text is None and any(f.kind in ("number", "category") and f.name not in named for f in facts)
+    return Guesses("classification" if label is not None and (text or is_table) else "", roles)
 
 
 def _few_values(facts: Sequence[ColumnFacts], taken: set[str]) -> ColumnFacts | None:

@@ -38,6 +38,8 @@ class Tokens:
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, with the special tokens."""
+        if not len(texts):
+            return []  # the tokenizer fails on nothing
         found = self._tokenizer(list(texts), truncation=True, max_length=MAX_TOKENS, add_special_tokens=True)
         ids: list[list[int]] = found["input_ids"]
         return ids

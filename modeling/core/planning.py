@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import replace
 
-from modeling.core import accounting, heads
+from modeling.core import accounting, audit_canaries, choosing, expectations, heads, sweeps
+from modeling.core.expectations import SMALLEST_RHO, Quality
 from modeling.core.types import CannotTrain, Plan, Recipe, Shape
 
 LARGEST_EPSILON = 10.0
+SMALLEST_DELTA = 1e-12  # near 1e-15 the accountant cuts tails off: no epsilon holds there
 SMALLEST_BATCH = 32
-SMALLEST_RHO = 10.0  # mu * n / classes: below it class names alone do better than private training
 
 OPEN_NOTES: tuple[str, ...] = ("Privacy is off: this model may reveal the people in its training data.",)
-
-
-@dataclass(frozen=True)
-class Quality:
-    """A band of expected accuracy relative to training without privacy."""
-
-    name: str
-    low: float
-    high: float
-
-
-# By rho = mu n / K, from public data (ICD-10-CM, n = 300 to 17,285, class-name start below rho 100); ±5 points.
-_BANDS: tuple[tuple[float, Quality], ...] = (
-    (10.0, Quality("too small", 0.0, 0.55)),
-    (20.0, Quality("poor", 0.62, 0.78)),
-    (50.0, Quality("draft", 0.77, 0.88)),
-    (150.0, Quality("fair", 0.85, 0.93)),
-    (500.0, Quality("good", 0.91, 0.97)),
-    (math.inf, Quality("near non-private", 0.95, 0.99)),
-)
 
 
 def plan(recipe: Recipe, shape: Shape, device: str = "cpu") -> Plan:
     """The plan of a recipe on data of this shape; raises CannotTrain where it cannot be private or useful."""
     check_budget(recipe, shape)
-    return heads.load(recipe.task, recipe.method).plan(recipe, shape, device)
+    if recipe.sweep_runs:
+        return sweeps.plan(recipe, shape, device)
+    choice = _choice(recipe, shape, device)
+    found = heads.load(recipe.task, choice.method, base=recipe.base).plan(recipe, shape, device)
+    if choice.reason:
+        found = replace(found, notes=(*found.notes, choice.reason))
+    audit_canaries.check(found)
+    return found
+
+
+def _choice(recipe: Recipe, shape: Shape, device: str) -> choosing.Choice:
+    """The method: the caller's, or for texts the one that the rule picks, with its reason."""
+    is_text = recipe.task == "classification" and recipe.base != heads.TABULAR
+    if is_text and recipe.method == "auto":
+        return choosing.choose_text(recipe, shape, delta=delta_of(recipe, shape), device=device)
+    return choosing.Choice(recipe.method, "")
 
 
 def check_budget(recipe: Recipe, shape: Shape) -> None:
@@ -67,9 +63,9 @@ def check_budget(recipe: Recipe, shape: Shape) -> None:
         )
     delta = delta_of(recipe, shape)
     largest = accounting.delta_for(shape.train_units)
-    if not 0 < delta <= largest:
+    if not SMALLEST_DELTA <= delta <= largest:
         raise CannotTrain(
-            f"Delta must be positive and at most {largest:.1e} for {shape.train_units:,} people.",
+            f"Delta must be at least {SMALLEST_DELTA:.0e} and at most {largest:.1e} for {shape.train_units:,} people.",
             code="invalid_delta",
         )
 
@@ -88,31 +84,20 @@ def check_batch(expected: float) -> None:
         )
 
 
-def quality(rho: float) -> Quality:
-    """Expected accuracy of a private text head relative to no privacy, by rho = mu * n / classes."""
-    return next(band for limit, band in _BANDS if rho < limit)
-
-
 def check_quality(recipe: Recipe, shape: Shape, *, rho: float) -> Quality:
     """The expected quality; raises CannotTrain, naming what to expect and what would be enough."""
-    found = quality(rho)
+    found = expectations.expected_text(rho, shape.classes, shape.train_units)
     if rho >= SMALLEST_RHO or recipe.epsilon is None:
         return found
     needed = math.ceil(shape.train_units * SMALLEST_RHO / rho)
     raise CannotTrain(
-        f"{shape.train_units:,} people in {shape.classes} classes at epsilon {recipe.epsilon:g} would give less "
-        f"than about {found.high:.0%} of the accuracy possible without privacy. Bring about {needed:,} people, "
-        "merge classes, or choose a larger epsilon.",
+        f"{shape.train_units:,} people in {shape.classes} classes at epsilon {recipe.epsilon:g} would usually "
+        f"give less than about {found.high:.0%} of the accuracy possible without privacy. Bring about {needed:,} "
+        "people, merge classes, or choose a larger epsilon.",
         code="too_few_units",
     )
 
 
 def quality_notes(found: Quality, shape: Shape, *, rho: float) -> tuple[str, ...]:
     """The expectation as plain sentences for the job page and the card."""
-    share = f"about {found.low:.0%} to {found.high:.0%} of the accuracy without privacy (±5 points)"
-    notes = [f"Expected quality: {found.name}, {share}."]
-    if shape.classes == 2 and rho < 150:
-        notes.append(
-            "With two classes and this little signal, expect at most 5 points over always guessing the larger."
-        )
-    return tuple(notes)
+    return expectations.notes_of(found, classes=shape.classes, rho=rho)

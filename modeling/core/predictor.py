@@ -16,11 +16,17 @@ def classify_logits(tensors: Tensors, config: dict[str, Any], features: Array) -
 
 
 def classify_probabilities(tensors: Tensors, config: dict[str, Any], features: Array) -> Array:
-    """Calibrated class probabilities [n, K], rows sum to 1."""
-    return softmax(classify_logits(tensors, config, features))
+    """Calibrated probabilities [n, K]: of one class a row (rows sum to 1), or of each label with `multi_label`."""
+    logits = classify_logits(tensors, config, features)
+    return sigmoid(logits) if config.get("multi_label") else softmax(logits)
 
 
 def softmax(logits: Array) -> Array:
     """Row-wise softmax of float32 [n, K]."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def sigmoid(logits: Array) -> Array:
+    """Element-wise logistic function of float32 [n, K], by tanh so that nothing overflows."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float32)

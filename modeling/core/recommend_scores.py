@@ -9,33 +9,65 @@ from typing import Any
 
 import numpy as np
 
-from modeling.core.recommend_statistics import Array64, unit
+from modeling.core.recommend_statistics import Array64, Indices, unit
 from modeling.core.types import CoreError, Tensors
+
+HISTORY = "history"  # what an answer rests on: the person's own items,
+POPULAR = "popular"  # everybody's, without any item that the catalogue knows,
+SIMILAR = "similar"  # or the one item that others should be like
 
 
 @dataclass(frozen=True)
-class Weights:
-    """How a score mixes its parts: `taste` on (h - c)·B_i, `neighbour` on the cosine with the history."""
+class Part:
+    """One term of a score: taste · (h - direction)·B_i + neighbour · unit(Σ x_j)·x_i over the history's items j.
 
+    h is the unit sum of the history's `features` [n, d], x = `vectors` B [n, d] / `lengths` [n].
+    """
+
+    features: Array64
+    vectors: Array64
+    soft: Array64
+    direction: Array64
     taste: float
     neighbour: float
 
+    def scores(self, rows: Indices) -> Array64:
+        """The term for all items [n], from the numbers of a history."""
+        found: Array64 = self.neighbour * (self.soft @ unit(self.soft[rows].sum(axis=0)))
+        if self.taste:
+            found += self.taste * (self.vectors @ (unit(self.features[rows].sum(axis=0)) - self.direction))
+        return found
 
-SSR_WEIGHTS = Weights(taste=0.75, neighbour=1.5)
-POPULARITY_WEIGHTS = Weights(taste=0.0, neighbour=2.0)
+
+_ONE_ROUND: Mapping[str, Any] = {
+    "features": "items.features",
+    "vectors": "items.B",
+    "direction": "direction",
+    "taste": 0.75,
+    "neighbour": 1.5,
+}
+
+
+def _part(tensors: Tensors, written: Mapping[str, Any]) -> Part:
+    vectors = tensors[written["vectors"]].astype(np.float64)
+    soft = unit(vectors)
+    if "lengths" in written:
+        soft = vectors / tensors[written["lengths"]].astype(np.float64)[:, None]
+    features, direction = (tensors[written[name]].astype(np.float64) for name in ("features", "direction"))
+    return Part(features, vectors, soft, direction, float(written["taste"]), float(written["neighbour"]))
 
 
 class ItemModel:
-    """A loaded artefact, ready to score n items: all in it is public or released under privacy."""
+    """A loaded artefact, ready to score n items: all in it is public or released under privacy.
+
+    `config["parts"]` names the tensors and the weights of each part; artefacts of the first format have one.
+    """
 
     def __init__(self, tensors: Tensors, config: Mapping[str, Any]) -> None:
         self.ids: list[str] = [str(item) for item in config["items"]]
-        self.weights = SSR_WEIGHTS if config["method"] == "ssr" else POPULARITY_WEIGHTS
-        self.features: Array64 = tensors["items.features"].astype(np.float64)
-        self.B: Array64 = tensors["items.B"].astype(np.float64)
         self.log_p: Array64 = tensors["items.log_p"].astype(np.float64)
-        self.direction: Array64 = tensors["direction"].astype(np.float64)
-        self.unit_B = unit(self.B)
+        written = config.get("parts", [_ONE_ROUND])
+        self.parts = [_part(tensors, one) for one in written if one["taste"] or one["neighbour"]]
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -45,11 +77,14 @@ class ItemModel:
         """Numbers of the distinct items that are in the catalogue, in order; the rest are dropped."""
         return [self.index[item] for item in dict.fromkeys(items) if item in self.index]
 
+    def basis(self, history: Collection[str]) -> str:
+        """What a list for this history rests on: HISTORY, or POPULAR where the catalogue knows none of it."""
+        return HISTORY if self.parts and any(item in self.index for item in history) else POPULAR
+
     def score_history(self, history: Sequence[int]) -> Array64:
-        """log p + .75 (h - c)·B_i + 1.5 cos(sum of the history's unit B, B_i) [n]; log p without history."""
-        if not len(history):
-            return self.log_p.copy()
-        return self.log_p + self._taste(history)
+        """log p plus the parts' terms [n]; log p without history."""
+        scores = self.log_p.copy()
+        return scores + self._taste(history) if len(history) else scores
 
     def score_similar(self, item: int) -> Array64:
         """How close every item [n] is to one item; popularity plays no part."""
@@ -57,12 +92,10 @@ class ItemModel:
 
     def _taste(self, history: Sequence[int]) -> Array64:
         rows = np.asarray(history, dtype=np.int64)
-        h = unit(self.features[rows].sum(axis=0))
-        neighbour = unit(self.unit_B[rows].sum(axis=0))
-        scores: Array64 = self.weights.neighbour * (self.unit_B @ neighbour)
-        if self.weights.taste:
-            scores += self.weights.taste * (self.B @ (h - self.direction))
-        return scores
+        total = np.zeros(len(self.ids))
+        for part in self.parts:
+            total += part.scores(rows)
+        return total
 
 
 def recommend_scores(

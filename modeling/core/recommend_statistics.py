@@ -16,7 +16,10 @@ Array64: TypeAlias = npt.NDArray[np.float64]
 Indices: TypeAlias = npt.NDArray[np.int64]
 
 WIDTH = 128  # principal components kept of the catalogue's text embeddings
-SSR_SHARES: Mapping[str, float] = {"popularity": 0.10, "following": 0.65, "taste": 0.25}
+ASKED_WIDTH = 64  # of them in which the first round asks, unless told otherwise
+LEARNED_WIDTH = 40  # directions of the first round's item vectors in which the second round asks
+SSR_SHARES: Mapping[str, float] = {"popularity": 0.08, "following": 0.86, "taste": 0.06}
+SECOND_SHARES: Mapping[str, float] = {"popularity": 0.05, "following": 0.90, "taste": 0.05}
 POPULARITY_SHARES: Mapping[str, float] = {"popularity": 1.0}
 _PEOPLE_AT_ONCE = 4096
 
@@ -27,7 +30,7 @@ class Statistics:
 
     With item set S, w = 1/sqrt|S| and h = unit of the summed features: `popularity` [n] sums w over the items
     of S, `following` [n, d] sums w times the direction of the person's other items into each item's row,
-    `taste` [d, d] sums w h h'.
+    `taste` [d, d] sums h h'.
     """
 
     popularity: Array64
@@ -43,6 +46,16 @@ def catalogue_features(embeddings: Array, width: int = WIDTH) -> Array:
     axes = directions[:kept]
     signs = np.sign(axes[np.arange(kept), np.abs(axes).argmax(axis=1)])  # the same sign on every machine
     return np.ascontiguousarray(centred @ (axes * signs[:, None]).T, dtype=np.float32)
+
+
+def asked_features(features: Array, width: int = ASKED_WIDTH) -> Array:
+    """The catalogue's main directions [n, min(width, d)], half whitened, rows of length 1: what people are summed in.
+
+    Without the whitening a few directions of the text hide the rest, and each direction asked costs the same noise.
+    """
+    kept = features[:, :width].astype(np.float64)
+    spread = np.sqrt(np.sqrt((kept**2).sum(axis=0)))
+    return unit(kept / np.maximum(spread, 1e-9)).astype(np.float32)
 
 
 def unit(rows: npt.NDArray[np.floating]) -> Array64:
@@ -89,7 +102,7 @@ def _add_block(total: Statistics, block: list[Indices], features: Array64) -> No
     entries = np.ones(item.size), (item, np.arange(item.size))
     receiving = sparse.csr_matrix(entries, shape=(features.shape[0], item.size))
     np.add(total.following, receiving @ others, out=total.following)
-    np.add(total.taste, (direction * weight[:, None]).T @ direction, out=total.taste)
+    np.add(total.taste, direction.T @ direction, out=total.taste)
 
 
 def stack(statistics: Statistics, shares: Mapping[str, float]) -> Array64:

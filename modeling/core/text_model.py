@@ -1,30 +1,43 @@
-"""A sentence encoder with adapters under a softmax head, and micro-batches of tokens that keep units whole."""
+"""A sentence encoder under a softmax head, to be trained through adapters (LoRA) or in all its layers (full)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from modeling.core import lora
-from modeling.core.encoder import batches_by_length, fast_dtype, pad, pool
+from modeling.core.device import training_dtype
+from modeling.core.encoder import batches_by_length, pad, pool
 from modeling.core.softmax_head import BIAS_FEATURE
 from modeling.core.types import Array, Tensors
 
 ADAPTED = ("query", "value")
+FULL = "full."  # tensors of an artefact that take the place of the encoder's own
 
 
 class TextModel(nn.Module):  # type: ignore[misc]
-    """Token ids to logits [b, K]; the encoder is frozen but for its adapters, dropout is 0 (hooks need train mode)."""
+    """Token ids to logits [b, K]; dropout is 0 (hooks need train mode).
 
-    def __init__(self, folder: Path, *, classes: int, rank: int, alpha: float, device: torch.device) -> None:
+    With `rank` 0 all layers of the encoder train and the tables of word, position and type vectors stay as they are:
+    most of their rows do not occur in a customer's texts, and noise on them would only harm. `tables` trains them too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        classes: int,
+        rank: int,
+        device: torch.device,
+        alpha: float = 1.0,
+        tables: bool = False,
+    ) -> None:
         super().__init__()
         config: Any = AutoConfig.from_pretrained(str(folder), local_files_only=True)
         config.hidden_dropout_prob = 0.0
@@ -38,15 +51,30 @@ class TextModel(nn.Module):  # type: ignore[misc]
             # On CPU the backward pass of the fused attention takes half of a step.
             attn_implementation="eager" if device.type == "cpu" else "sdpa",
         )
-        lora.attach(self.encoder, names=ADAPTED, rank=rank, alpha=alpha)
+        if rank:
+            lora.attach(self.encoder, names=ADAPTED, rank=rank, alpha=alpha)
+        else:
+            _train_layers(self.encoder, tables=tables)
         self.head = nn.Linear(int(config.hidden_size) + 1, classes, bias=False)
         self.to(device)
-        self._dtype = fast_dtype(device)
+        self._dtype = training_dtype(device)
+
+    @property
+    def fast(self) -> bool:
+        """Whether layers compute in bfloat16; parameters, clipping and noise stay float32 or better."""
+        return bool(self._dtype != torch.float32)
 
     def features(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Unit-norm embeddings, float32 [b, d]."""
-        with torch.autocast(tokens.device.type, self._dtype, enabled=self._dtype != torch.float32):
-            hidden = self.encoder(input_ids=tokens, attention_mask=mask).last_hidden_state
+        with torch.autocast(tokens.device.type, self._dtype, enabled=self.fast):
+            # Broadcast over the batch, positions and types would hide whose gradient is whose.
+            places = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1).contiguous()
+            hidden = self.encoder(
+                input_ids=tokens,
+                attention_mask=mask,
+                position_ids=places,
+                token_type_ids=torch.zeros_like(tokens),
+            ).last_hidden_state
         return pool(hidden.float(), mask)
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -71,42 +99,28 @@ class TextModel(nn.Module):  # type: ignore[misc]
             self.head.weight.copy_(torch.from_numpy(np.asarray(weights, dtype=np.float32)))
 
     def tensors(self) -> Tensors:
-        """The artefact's tensors: head.weight, head.bias and the adapters."""
+        """The artefact's tensors: head.weight, head.bias, and the adapters or every trained `full.<name>`."""
         weight = self.head.weight.detach().cpu().numpy()
         head = {"head.weight": weight[:, :-1].copy(), "head.bias": weight[:, -1] * np.float32(BIAS_FEATURE)}
-        return {**head, **lora.read(self.encoder)}
+        trained = {
+            FULL + name: value.detach().cpu().numpy().copy()
+            for name, value in self.encoder.named_parameters()
+            if value.requires_grad
+        }
+        return {**head, **(lora.read(self.encoder) or trained)}
 
 
-@dataclass(frozen=True)
-class TokenRows:
-    """Tokenised rows with class index [n] and unit [n], ordered by unit: unit u owns rows starts[u]..starts[u+1]."""
-
-    ids: list[list[int]]
-    labels: npt.NDArray[np.int64]
-    starts: npt.NDArray[np.int64]
-
-    @property
-    def units(self) -> int:
-        return len(self.starts) - 1
+def _train_layers(encoder: nn.Module, *, tables: bool) -> None:
+    """Let every parameter train, except the embedding tables unless asked for."""
+    for layer in encoder.modules():
+        for value in layer.parameters(recurse=False):
+            value.requires_grad_(tables or not isinstance(layer, nn.Embedding))
 
 
-def token_rows(
-    ids: Sequence[list[int]], labels: npt.NDArray[np.int64], units: npt.NDArray[np.int64]
-) -> TokenRows:
-    """Group rows by unit."""
-    order = np.argsort(units, kind="stable")
-    _, first = np.unique(units[order], return_index=True)
-    starts = np.append(first, len(order)).astype(np.int64)
-    return TokenRows([ids[row] for row in order], labels[order], starts)
-
-
-def micro_batches(
-    rows: TokenRows, chosen: npt.NDArray[np.int64], *, batch_tokens: int
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """(row indices, unit of each row) of the chosen units, similar lengths together and no unit cut in two."""
-    owned = [range(int(rows.starts[unit]), int(rows.starts[unit + 1])) for unit in chosen]
-    # A unit's cost is what its rows take when padded to its longest.
-    cost = [max(len(rows.ids[row]) for row in span) * len(span) for span in owned]
-    for batch in batches_by_length(cost, batch_tokens):
-        pairs = [(row, int(chosen[index])) for index in batch for row in owned[index]]
-        yield np.array([row for row, _ in pairs]), np.array([unit for _, unit in pairs])
+def put_full(encoder: nn.Module, tensors: Tensors) -> None:
+    """Put an artefact's `full.<name>` tensors into an encoder; raises KeyError for a name it does not have."""
+    own = dict(encoder.named_parameters())
+    with torch.no_grad():
+        for name, value in tensors.items():
+            if name.startswith(FULL):
+                own[name.removeprefix(FULL)].copy_(torch.from_numpy(np.asarray(value)))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from modeling.core import heads
+from modeling.core import audit_canaries, heads, rank_launch, sweeps
 from modeling.core.types import Checkpoint, Event, Plan, TrainingData
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
@@ -25,5 +26,9 @@ def train(
     `spent` are the compositions charged to earlier attempts, by mechanism name; a resumed run draws fresh noise
     and uses only what remains. Close the generator to stop.
     """
-    head = heads.load(plan.recipe.task, plan.method)
-    yield from head.train(plan, data, models_dir=models_dir, resume=resume, spent=spent)
+    head = rank_launch.spread(heads.load(plan.recipe.task, plan.method, base=plan.recipe.base), plan)
+    if plan.recipe.sweep_runs:
+        yield from sweeps.train(plan, data, models_dir=models_dir, resume=resume, spent=spent)
+        return
+    run = partial(audit_canaries.audited, head) if plan.recipe.audit else head.train
+    yield from run(plan, data, models_dir=models_dir, resume=resume, spent=spent)

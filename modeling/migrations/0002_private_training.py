@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.db import migrations, models
 
+import saas.lib.db
 from tenants.scope_sql import Grant
 
 
@@ -27,6 +28,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='job',
+            name='expected_end_at',
+            field=models.DateTimeField(null=True),
+        ),
+        migrations.AddField(
+            model_name='job',
             name='pause_requested',
             field=models.BooleanField(default=False),
         ),
@@ -44,5 +50,21 @@ class Migration(migrations.Migration):
             model_name='job',
             constraint=models.CheckConstraint(condition=models.Q(('priority__in', [-1, 0, 1])), name='job_priority_known'),
         ),
-        Grant("Job", app="", operator="SELECT (priority, pause_requested, estimated_seconds)"),
+        Grant("Job", app="", operator="SELECT (priority, pause_requested, estimated_seconds, expected_end_at)"),
+        migrations.CreateModel(
+            name='Pace',
+            fields=[
+                ('id', models.UUIDField(default=saas.lib.db.uuid7, editable=False, primary_key=True, serialize=False)),
+                ('method', models.CharField(max_length=20)),
+                ('device', models.CharField(max_length=20)),
+                ('planned_seconds', models.FloatField()),
+                ('seconds', models.FloatField()),
+                ('at', models.DateTimeField(auto_now_add=True)),
+            ],
+            options={
+                'indexes': [models.Index(fields=['method', 'device', '-at'], name='pace_newest')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('planned_seconds__gt', 0), ('seconds__gt', 0)), name='pace_takes_time')],
+            },
+        ),
+        Grant("Pace"),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from modeling.models.datasets import Dataset, DatasetKey, DatasetVersion, File, Inspection, UnitKey
 from modeling.models.endpoints import Endpoint, EndpointChange
 from modeling.models.jobs import Job, JobEvent, RememberedAnswer, Worker
+from modeling.models.paces import Pace
 from modeling.models.privacy import LedgerHead, PrivacyAccount, PrivacyEntry
 from modeling.models.versions import ModelVersion
 
@@ -20,6 +21,7 @@ __all__ = [
     "JobEvent",
     "LedgerHead",
     "ModelVersion",
+    "Pace",
     "PrivacyAccount",
     "PrivacyEntry",
     "RememberedAnswer",

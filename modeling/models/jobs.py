@@ -39,7 +39,7 @@ class Job(TenantOwned):
     OPERATOR_COLUMNS = (
         "id", "tenant_id", "public_id", "task", "base", "method", "state", "cancel_requested", "epoch", "lease_until",
         "offered_at", "worker", "attempts", "last_seq", "created_at", "started_at", "finished_at", "training_seconds",
-        "priority", "pause_requested", "estimated_seconds",
+        "priority", "pause_requested", "estimated_seconds", "expected_end_at",
     )  # fmt: skip
     WAITING = (State.VALIDATING, State.QUEUED)
     OPEN = (State.VALIDATING, State.QUEUED, State.RUNNING, State.PAUSED)
@@ -61,6 +61,7 @@ class Job(TenantOwned):
     pause_requested = models.BooleanField(default=False)
     priority = models.SmallIntegerField(default=0)  # among the tenant's own jobs: 1 high, 0 normal, -1 low
     estimated_seconds = models.FloatField(default=0)  # of the whole run, as quoted
+    expected_end_at = models.DateTimeField(null=True)  # of the run that goes on now, by its last report
     epoch = models.PositiveIntegerField(default=0)
     lease_until = models.DateTimeField(null=True)
     offered_at = models.DateTimeField(null=True)

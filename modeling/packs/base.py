@@ -6,7 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-ROLES = ("text", "label", "unit", "user", "item", "messages", "catalogue_id", "catalogue_text")
+from modeling.packs import tables
+from modeling.packs.tables import KnownColumn
+
+ROLES = (
+    *("text", "label", "unit", "user", "item", "messages", "prompt", "completion"),
+    *("catalogue_id", "catalogue_text"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,11 +55,17 @@ class Pack:
     samples: tuple[Sample, ...] = ()
     lifetime_factor: float = 3.0
     extra: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    table_columns: Mapping[str, KnownColumn] = field(default_factory=lambda: MappingProxyType({}))
+    protected: tuple[str, ...] = ()  # columns of a table that are compared for fairness and never learnt from
 
     @property
     def lifetime_epsilon(self) -> float:
         """The default lifetime budget of one lineage: `lifetime_factor` times the ceiling of one job."""
         return self.epsilon_ceiling * self.lifetime_factor
+
+    def known_column(self, name: str) -> KnownColumn | None:
+        """What a table's column of this normalised name holds in this vertical, or nothing."""
+        return self.table_columns.get(name) or tables.SHARED.get(name)
 
     def hints(self, role: str) -> tuple[str, ...]:
         """This pack's hints for a role, followed by those every vertical shares; no duplicates."""
@@ -98,6 +110,8 @@ SHARED_HINTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
         "item": ("item_id", "product_id", "item", "sku", "product", "article_id", "asin", "movie_id"),
         "messages": ("messages",),
+        "prompt": ("prompt", "instruction"),
+        "completion": ("completion", "response"),
         "catalogue_id": ("item_id", "product_id", "sku", "id", "article_id", "asin"),
         "catalogue_text": ("text", "description", "title", "name", "product_name"),
     }

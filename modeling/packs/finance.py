@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from modeling.packs import tables
 from modeling.packs.base import Pack
 from modeling.packs.samples.bank import BANK_CONVERSATIONS, BANK_MESSAGES
+from modeling.packs.samples.loans import BANK_LOANS
 
 FINANCE = Pack(
     slug="finance",
@@ -21,7 +23,18 @@ FINANCE = Pack(
             "note",
             "enquiry",
         ),
-        "label": ("topic", "reason", "product", "issue", "decision", "risk", "is_fraud", "intent"),
+        "label": (
+            "topic",
+            "reason",
+            "product",
+            "issue",
+            "decision",
+            "defaulted",
+            "default",
+            "risk",
+            "is_fraud",
+            "intent",
+        ),
     },
     unit_hints=(
         "customer_id",
@@ -41,5 +54,7 @@ FINANCE = Pack(
         "item": "product",
         "each_row": "Each row is one customer",
     },
-    samples=(BANK_MESSAGES, BANK_CONVERSATIONS),
+    table_columns=tables.FINANCE,
+    protected=(*tables.SEX_COLUMNS, *tables.AGE_COLUMNS, *tables.ETHNICITY_COLUMNS),
+    samples=(BANK_MESSAGES, BANK_CONVERSATIONS, BANK_LOANS),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modeling.packs import tables
 from modeling.packs.base import Pack
 from modeling.packs.samples.clinic import CLINIC_CODES
 
@@ -52,5 +53,7 @@ MEDICAL = Pack(
         "item": "procedure",
         "each_row": "Each row is one patient",
     },
+    table_columns=tables.MEDICAL,
+    protected=(*tables.SEX_COLUMNS, *tables.AGE_COLUMNS, *tables.ETHNICITY_COLUMNS),
     samples=(CLINIC_CODES,),
 )

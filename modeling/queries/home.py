@@ -121,6 +121,8 @@ def sample_offers(tenant: Tenant) -> list[Offer]:
 
 
 def _methods(sample: Sample) -> list[tuple[str, str]]:
+    if sample.task == "classification" and "text" not in sample.columns:
+        return [("additive", _("A private additive model on declared columns: seconds."))]
     if sample.task == "classification":
         return [
             (

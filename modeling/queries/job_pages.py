@@ -11,7 +11,8 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from modeling.models import Dataset, Job, JobEvent
-from modeling.queries import words
+from modeling.queries import queueing, words
+from modeling.queries.queueing import Estimate
 from tenants.models import Tenant
 from tenants.scope import TenantQuerySet
 
@@ -34,6 +35,10 @@ class JobPage:
     state: str
     is_ended: bool
     cancel_requested: bool
+    is_pausing: bool
+    is_waiting: bool
+    state_words: str
+    priority: str
     task_words: str
     method_words: str
     base: str
@@ -107,6 +112,10 @@ def job_page(tenant: Tenant, job: Job) -> JobPage:
         state=job.state,
         is_ended=job.is_ended,
         cancel_requested=job.cancel_requested,
+        is_pausing=_is_pausing(job),
+        is_waiting=job.state in Job.WAITING,
+        state_words=_("pausing…") if _is_pausing(job) else "",
+        priority={1: "high", 0: "normal", -1: "low"}[job.priority],
         task_words=words.task_words(job.task),
         method_words=words.method_words(job.method),
         base=job.base,
@@ -129,6 +138,17 @@ def job_page(tenant: Tenant, job: Job) -> JobPage:
         seconds_left=progress.get("seconds_left"),
         phase_words=_phase_words(job, progress),
     )
+
+
+def _is_pausing(job: Job) -> bool:
+    return job.state == Job.State.RUNNING and job.pause_requested and not job.cancel_requested
+
+
+def place_of(tenant: Tenant, job: Job, *, max_attempts: int) -> Estimate | None:
+    """Where a queued job stands in the line of all tenants, and when it may start; None in other states."""
+    if job.state != Job.State.QUEUED:
+        return None
+    return queueing.estimates_for(tenant, max_attempts=max_attempts).get(job.pk)
 
 
 def _title(job: Job, dataset: Dataset | None) -> str:

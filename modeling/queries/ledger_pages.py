@@ -8,15 +8,29 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from modeling.core import accounting
 from modeling.core.types import Mechanism
 from modeling.models import Dataset, PrivacyAccount, PrivacyEntry
 from modeling.queries import words
-from modeling.queries.privacy import Spending, entries_of, last_mechanisms, root_of, spending_of
+from modeling.queries.budget_changes import changes
+from modeling.queries.budget_pictures import Picture, picture_of
+from modeling.queries.privacy import (
+    Spending,
+    alert_words,
+    entries_of,
+    last_mechanisms,
+    months_left,
+    root_of,
+    spending_by_job,
+    spending_of_jobs,
+)
 from tenants.models import Tenant
 
+MOST_MONTHS = 120
 PILLS = {
     "reserved": "reserved",
     "charged": "",
@@ -31,6 +45,7 @@ PILLS = {
 class AccountCard:
     """One account in the filter's own numbers. `spent` + `reserved` = `used`; `left` = `lifetime` - `used`."""
 
+    id: str
     title: str
     unit: str
     unit_words: str
@@ -44,6 +59,28 @@ class AccountCard:
     jobs: int
     runs_left: int | None
     spending: Spending
+    changes: list[dict[str, Any]]
+    picture: Picture
+    months_left: float | None
+
+    @property
+    def alert(self) -> str:
+        """A sentence once 50, 80 or 95 % of the budget is used."""
+        return "" if self.no_bound else alert_words(self.used, self.lifetime)
+
+    @property
+    def forecast(self) -> str:
+        """How long the budget lasts at the recent pace, in words; nothing without two weeks of history."""
+        if self.months_left is None:
+            return ""
+        if self.months_left < 1:
+            return _("At the pace of the last weeks it lasts less than a month.")
+        months = min(int(self.months_left), MOST_MONTHS)
+        return ngettext(
+            "At the pace of the last weeks it lasts about %(n)s more month.",
+            "At the pace of the last weeks it lasts about %(n)s more months.",
+            months,
+        ) % {"n": months}
 
     @property
     def history(self) -> float:
@@ -79,11 +116,13 @@ def account_cards(tenant: Tenant) -> list[AccountCard]:
 def account_card(tenant: Tenant, account: PrivacyAccount) -> AccountCard:
     """The card of the account, or of the one it was merged into."""
     account = root_of(tenant, account)
-    spending = spending_of(tenant, account)
+    runs = spending_by_job(tenant, account)
+    spending = spending_of_jobs(account, runs)
     spent = replace(spending, mechanisms=_charged(tenant, account)).used
     like = last_mechanisms(tenant, account)
     names = Dataset.objects.of(tenant).filter(account=account).order_by("pk").values_list("name", flat=True)
     return AccountCard(
+        id=str(account.pk),
         title=" + ".join(names) or _("Data that was deleted"),
         unit=words.person(tenant),
         unit_words=words.unit_words(tenant, "" if account.unit_label == "row" else account.unit_label),
@@ -97,6 +136,9 @@ def account_card(tenant: Tenant, account: PrivacyAccount) -> AccountCard:
         jobs=spending.jobs,
         runs_left=spending.runs_like(like) if like else None,
         spending=spending,
+        changes=changes(tenant, account),
+        picture=picture_of(tenant, account, runs),
+        months_left=months_left(spending, runs, timezone.now()),
     )
 
 
@@ -145,6 +187,9 @@ def mechanism_words(mechanism: Mechanism) -> str:
         "name": mechanism.name, "count": f"{mechanism.count:,}", "sigma": f"{mechanism.sigma:.3g}",
         "rate": f"{mechanism.sampling_rate:.3g}",
     }  # fmt: skip
+    if mechanism.repeats:
+        values["runs"] = f"{mechanism.repeats:g}"
+        return _("%(name)s × %(count)s: best of %(runs)s runs on average, Gaussian, sigma %(sigma)s") % values
     if mechanism.sampling_rate >= 1:
         return _("%(name)s × %(count)s: Gaussian, sigma %(sigma)s, all people") % values
     return (

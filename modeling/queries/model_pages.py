@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,10 +11,11 @@ from typing import Any
 from django.conf import settings
 from django.utils.translation import gettext_lazy
 
-from modeling.core.types import Mechanism
+from modeling.core.types import Feature, Mechanism
 from modeling.models import Dataset, Endpoint, ModelVersion
 from modeling.queries import words
 from modeling.queries.ledger_pages import mechanism_words
+from modeling.queries.table_examples import example_row
 from tenants.models import Tenant
 
 METRICS = {
@@ -25,6 +26,8 @@ METRICS = {
     "answer_loss_before": gettext_lazy("The same before training"),
     "hit_rate_at_20": gettext_lazy("Hidden item among the first 20"),
     "ndcg_at_20": gettext_lazy("NDCG at 20"),
+    "mean_absolute_error": gettext_lazy("Mean absolute error"),
+    "nine_in_ten_within": gettext_lazy("Nine in ten within"),
     "held_out_people": gettext_lazy("Held-out people"),
 }
 SHARES = ("accuracy", "token_accuracy", "token_accuracy_before", "hit_rate_at_20")
@@ -38,6 +41,7 @@ class Metric:
     name: str
     value: str
     error: str
+    interval: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def card_page(tenant: Tenant, version: ModelVersion) -> dict[str, Any]:
         "accounting": privacy.get("accountant", ""),
         "mechanisms": [mechanism_words(Mechanism(**one)) for one in privacy.get("mechanisms", [])],
         "headline": headline(card.get("metrics", {})),
-        "metrics": list(released(card.get("metrics", {})).values()),
+        "metrics": list(released(card.get("metrics", {}), card.get("intervals", {})).values()),
         "dataset": dataset.name if dataset else data.get("dataset", ""),
         "dataset_id": dataset.public_id if dataset and dataset.deleted_at is None else "",
         "dataset_version": data.get("version"),
@@ -126,14 +130,24 @@ def card_page(tenant: Tenant, version: ModelVersion) -> dict[str, Any]:
         "limits": card.get("limits", []),
         "notes": card.get("notes", []),
         "job": card.get("job", ""),
+        "base": card.get("base", {}),
+        "artefact": card.get("artefact", {}),
+        "training": card.get("training", {}),
+        "commitment": data.get("commitment", {}),
+        "plain_words": privacy.get("plain_words", []),
+        "report": card.get("report", {}),
+        "assessment": card.get("assessment", []),
+        "is_named": unit not in ("", "row"),
+        "receipt_key": version.receipt["signatures"][0]["keyid"] if version.receipt else "",
         "person": words.person(tenant),
         "unit_words": words.unit_words(tenant, "" if unit == "row" else unit),
     }
 
 
-def released(metrics: dict[str, Any]) -> dict[str, Metric]:
+def released(metrics: dict[str, Any], intervals: Mapping[str, Any] | None = None) -> dict[str, Metric]:
     """Released numbers by name; "<name>_noise_error", or "noise_error" for rates, is the error of the noise."""
     shown = {}
+    spans = intervals or {}
     for name, value in metrics.items():
         if name.endswith("noise_error") or not isinstance(value, int | float):
             continue
@@ -147,8 +161,16 @@ def released(metrics: dict[str, Any]) -> dict[str, Metric]:
             if value >= 1000
             else f"{value:.4g}",
             error="" if error is None else f"{100 * error:.1f}" if is_share else f"{error:.2g}",
+            interval=_interval(spans[name], is_share=is_share) if name in spans else "",
         )
     return shown
+
+
+def _interval(span: Mapping[str, float], *, is_share: bool) -> str:
+    """A 95 % interval as the card prints it."""
+    if is_share:
+        return f"{100 * span['low']:.1f}–{100 * span['high']:.1f} %"
+    return f"{span['low']:.4g}–{span['high']:.4g}"
 
 
 TEXTS = {
@@ -159,8 +181,12 @@ TEXTS = {
 }
 
 
-def sample_body(tenant: Tenant, task: str, items: Sequence[str] = ()) -> dict[str, Any]:
-    """What a first call of a model may send, without its name; `items` are known item ids."""
+def sample_body(
+    tenant: Tenant, task: str, items: Sequence[str] = (), features: Sequence[Feature] = ()
+) -> dict[str, Any]:
+    """What a first call of a model may send, without its name; `items` are known item ids, `features` its columns."""
+    if features:
+        return {"inputs": [example_row(features)]}
     if task == "chat":
         return {"messages": [{"role": "user", "content": TEXTS[tenant.pack]}]}
     if task == "recommendation":
@@ -173,7 +199,7 @@ def known_items(version: ModelVersion) -> list[str]:
     return [str(item) for item in version.config.get("items", [])[:2]]
 
 
-PATHS = {"classification": "classify", "recommendation": "recommend", "chat": "chat/completions"}
+PATHS = {"recommendation": "recommend", "chat": "chat/completions"}  # any other task: classify
 
 
 def snippets(model: str, task: str, sample: dict[str, Any]) -> list[tuple[str, str]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from functools import cached_property, lru_cache
 from typing import Any
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -19,6 +22,8 @@ from tenants.models import Tenant
 from tenants.scope import TenantQuerySet
 
 MOST_RUNS = 1000
+RECENT, LEAST_HISTORY, MONTH = timedelta(days=90), timedelta(days=14), timedelta(days=30.44)
+ALERTS = (0.5, 0.8, 0.95)  # shares of a lifetime budget at which the pages speak up
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,7 @@ class Spending:
     mechanisms: tuple[Mechanism, ...]
     jobs: int
 
-    def epsilon_after(self, more: Iterable[Mechanism], times: int = 1) -> float:
+    def epsilon_after(self, more: Iterable[Mechanism], times: float = 1) -> float:
         """The filter's epsilon once these mechanisms are added `times` times."""
         sums = dict(self._vectors)
         for mechanism in more:
@@ -79,13 +84,15 @@ class Spending:
     def history(self, adjacency: accounting.Adjacency = "zero_out") -> float:
         """PLD epsilon over the account's whole history, as if all of it had been chosen in advance."""
         merged: Counter[Mechanism] = Counter()
+        selected: list[Mechanism] = []  # two selections are not one selection of twice the steps
         for mechanism in self.mechanisms:
-            one = replace(
-                mechanism, name="", count=1, partition=mechanism.partition if self.is_parallel else "train"
-            )
-            merged[one] += mechanism.count
-        whole = tuple(replace(one, count=count) for one, count in sorted(merged.items(), key=repr))
-        return _history(whole, self.delta, adjacency)
+            side = mechanism.partition if self.is_parallel else "train"
+            if mechanism.repeats:
+                selected.append(replace(mechanism, name="", partition=side))
+            else:
+                merged[replace(mechanism, name="", count=1, partition=side)] += mechanism.count
+        whole = [replace(one, count=count) for one, count in merged.items()]
+        return _history(tuple(sorted([*whole, *selected], key=repr)), self.delta, adjacency)
 
 
 @lru_cache(maxsize=256)
@@ -106,29 +113,59 @@ def entries_of(tenant: Tenant, account: PrivacyAccount) -> TenantQuerySet[Privac
     return PrivacyEntry.objects.of(tenant).filter(account__in=[account.pk, *merged]).order_by("seq")
 
 
-def spending_of(tenant: Tenant, account: PrivacyAccount) -> Spending:
-    """What counts against the account, read from the ledger's lines alone."""
-    planned: dict[tuple[object, str], Mechanism] = {}
-    charged: Counter[tuple[object, str]] = Counter()
+@dataclass(frozen=True)
+class JobSpending:
+    """What one job counts against its account: what was charged once it has ended, its whole reservation before."""
+
+    job_id: uuid.UUID
+    at: datetime
+    mechanisms: tuple[Mechanism, ...]
+    is_ended: bool
+    epsilon: float | None  # PLD, of what counts
+
+
+def spending_by_job(tenant: Tenant, account: PrivacyAccount) -> list[JobSpending]:
+    """One line per job that was ever reserved, in that order, read from the ledger's lines alone."""
+    planned: dict[uuid.UUID, dict[str, Mechanism]] = defaultdict(dict)
+    charged: dict[uuid.UUID, Counter[str]] = defaultdict(Counter)
+    first: dict[uuid.UUID, datetime] = {}
+    epsilons: dict[uuid.UUID, float | None] = {}
     ended = set()
-    for entry in entries_of(tenant, account).only("job", "kind", "mechanism"):
+    for entry in entries_of(tenant, account).only("job", "kind", "mechanism", "at", "epsilon"):
         if entry.kind == PrivacyEntry.Kind.RESERVED:
-            planned[entry.job_id, entry.mechanism["name"]] = accounting.from_record(entry.mechanism)
+            planned[entry.job_id][entry.mechanism["name"]] = accounting.from_record(entry.mechanism)
+            first.setdefault(entry.job_id, entry.at)
+            epsilons[entry.job_id] = entry.epsilon
         elif entry.kind == PrivacyEntry.Kind.CHARGED:
-            charged[entry.job_id, entry.mechanism["name"]] += entry.mechanism["count"]
+            charged[entry.job_id][entry.mechanism["name"]] += entry.mechanism["count"]
         elif entry.kind in PrivacyEntry.CLOSING:
             ended.add(entry.job_id)
-    counting = [
-        replace(mechanism, count=charged[key]) if key[0] in ended else mechanism
-        for key, mechanism in planned.items()
-    ]
+            epsilons[entry.job_id] = entry.epsilon
+    found = []
+    for job, mechanisms in planned.items():
+        counting = tuple(
+            replace(mechanism, count=charged[job][name]) if job in ended else mechanism
+            for name, mechanism in mechanisms.items()
+        )
+        used = tuple(one for one in counting if one.count > 0)
+        found.append(JobSpending(job, first[job], used, job in ended, epsilons[job]))
+    return found
+
+
+def spending_of(tenant: Tenant, account: PrivacyAccount) -> Spending:
+    """What counts against the account, read from the ledger's lines alone."""
+    return spending_of_jobs(account, spending_by_job(tenant, account))
+
+
+def spending_of_jobs(account: PrivacyAccount, jobs: Sequence[JobSpending]) -> Spending:
+    """The account's spending over these jobs."""
     return Spending(
         lifetime_epsilon=account.lifetime_epsilon,
         delta=account.delta,
         is_parallel=account.is_parallel,
         no_bound=account.no_bound,
-        mechanisms=tuple(one for one in counting if one.count > 0),
-        jobs=len({job for job, _name in planned}),
+        mechanisms=tuple(one for job in jobs for one in job.mechanisms),
+        jobs=len(jobs),
     )
 
 
@@ -146,6 +183,43 @@ def words_left(spending: Spending, like: Sequence[Mechanism] = ()) -> str:
     return f"{text} {more}"
 
 
+def alert_of(used: float, lifetime: float) -> float | None:
+    """The highest of ALERTS that was reached, or None below the first."""
+    return max((share for share in ALERTS if used >= share * lifetime), default=None)
+
+
+def alert_words(used: float, lifetime: float, *, planned: float | None = None) -> str:
+    """A sentence once a share of ALERTS is reached, or would be by a run that takes it to `planned`; "" before."""
+    reached, then = alert_of(used, lifetime), alert_of(planned or used, lifetime)
+    if reached is not None and then == reached:
+        return _("More than %(share)s %% of these people's lifetime privacy budget is used or set aside.") % {
+            "share": f"{100 * reached:.0f}"
+        }
+    if then is not None:
+        return _("This run takes these people's lifetime privacy budget past %(share)s %%.") % {
+            "share": f"{100 * then:.0f}"
+        }
+    return ""
+
+
+def months_left(spending: Spending, jobs: Sequence[JobSpending], now: datetime) -> float | None:
+    """How long the budget lasts if jobs go on as in the last RECENT days; None without two weeks of history."""
+    if not jobs or now - jobs[0].at < LEAST_HISTORY or spending.no_bound:
+        return None
+    recent = [one for job in jobs if now - job.at <= RECENT for one in job.mechanisms]
+    if not recent:
+        return None
+    low, high = 0.0, 1.0
+    while high <= MOST_RUNS and spending.epsilon_after(recent, high) <= spending.lifetime_epsilon:
+        low, high = high, high * 2
+    for _step in range(20):
+        middle = (low + high) / 2
+        fits = spending.epsilon_after(recent, middle) <= spending.lifetime_epsilon
+        low, high = (middle, high) if fits else (low, middle)
+    span = min(RECENT, now - jobs[0].at)
+    return low * span.total_seconds() / MONTH.total_seconds()
+
+
 def last_mechanisms(tenant: Tenant, account: PrivacyAccount) -> list[Mechanism]:
     """The mechanisms of the account's latest reservation: what "a run like this" means on its page."""
     reserved = entries_of(tenant, account).filter(kind=PrivacyEntry.Kind.RESERVED)
@@ -159,7 +233,8 @@ def account_rows(tenant: Tenant) -> list[dict[str, Any]]:
     """One row per live account: its datasets, what was used, what is left, in numbers and words."""
     rows = []
     for account in PrivacyAccount.objects.of(tenant).filter(merged_into=None).order_by("pk"):
-        spending = spending_of(tenant, account)
+        jobs = spending_by_job(tenant, account)
+        spending = spending_of_jobs(account, jobs)
         datasets = Dataset.objects.of(tenant).filter(account=account).order_by("pk")
         rows.append(
             {
@@ -176,6 +251,8 @@ def account_rows(tenant: Tenant) -> list[dict[str, Any]]:
                 "no_bound": account.no_bound,
                 "jobs": spending.jobs,
                 "runs_left": spending.runs_like(last_mechanisms(tenant, account)),
+                "months_left": months_left(spending, jobs, timezone.now()),
+                "alert_at": alert_of(spending.used, account.lifetime_epsilon),
                 "words": words_left(spending, last_mechanisms(tenant, account)),
             }
         )

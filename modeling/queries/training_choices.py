@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -35,6 +33,17 @@ class Chosen:
     unit_fixed: bool
     methods: list[Choice]
     levels: list[Choice]
+    is_table: bool = False  # learnt from columns, not from texts
+
+    @property
+    def has_sweep(self) -> bool:
+        """Whether several settings can be tried in one run."""
+        return "head" in {method.value for method in self.methods}
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether rows are texts with labels, one or several."""
+        return self.task == "classification" and not self.is_table
 
     @property
     def is_recommendation(self) -> bool:
@@ -63,9 +72,9 @@ def _newest(tenant: Tenant, *, is_catalogue: bool) -> list[DatasetVersion]:
     return sorted(newest.values(), key=lambda one: one.created_at, reverse=True)
 
 
-def chosen(tenant: Tenant, dataset: Dataset) -> Chosen:
-    """What follows from this dataset."""
-    task = dataset.task or PACKS[dataset.pack].default_task
+def chosen(tenant: Tenant, dataset: Dataset, *, table_task: str = "") -> Chosen:
+    """What follows from this dataset; `table_task` is what a table's columns are to answer."""
+    task = table_task or dataset.task or PACKS[dataset.pack].default_task
     noun = words.person(tenant)
     return Chosen(
         task=task,
@@ -74,9 +83,26 @@ def chosen(tenant: Tenant, dataset: Dataset) -> Chosen:
         person=noun,
         unit_words=_("Epsilon holds for %(unit)s.") % {"unit": words.unit_words(tenant, dataset.unit_column)},
         unit_fixed=dataset.unit_fixed,
-        methods=methods_of(task),
+        methods=table_methods() if table_task else methods_of(task),
         levels=_levels(PACKS[dataset.pack].epsilon_ceiling, noun),
+        is_table=bool(table_task),
     )
+
+
+def table_methods() -> list[Choice]:
+    """The ways to train on columns, the recommended one first."""
+    return [
+        Choice(
+            "auto",
+            _("Additive model"),
+            _("Adds up what each column says. The most accurate under privacy for most tables. Seconds."),
+        ),
+        Choice(
+            "network",
+            _("Small network"),
+            _("Can learn what columns say together. Needs more people to be worth it."),
+        ),
+    ]
 
 
 def methods_of(task: str) -> list[Choice]:
@@ -97,6 +123,13 @@ def methods_of(task: str) -> list[Choice]:
                 "lora",
                 _("LoRA"),
                 _("Small private changes inside the encoder, under Opacus. Slower; for unusual language."),
+            ),
+            Choice(
+                "full",
+                _("Full fine-tuning"),
+                _(
+                    "Every layer of the encoder, by ghost clipping. The slowest; for a GPU and very many people."
+                ),
             ),
         ]
     if task == "recommendation":
@@ -139,69 +172,3 @@ def _levels(ceiling: float, person: str) -> list[Choice]:
         ),
     ]
     return [level for level in levels if float(level.value) <= ceiling]
-
-
-@dataclass(frozen=True)
-class QuotePanel:
-    """The quote as the panel prints it; only `refusal` is set when the job could not start."""
-
-    refusal: str = ""
-    epsilon: float | None = None
-    replace_one: float | None = None
-    delta: float | None = None
-    unit: str = ""
-    used: float = 0.0
-    reserve: float = 0.0
-    left_after: float = 0.0
-    lifetime: float | None = None
-    runs_after: int | None = None
-    seconds: float | None = None
-    price: float | None = None
-    quality: str = ""
-    quality_words: str = ""
-    rows: str = ""
-    notes: tuple[str, ...] = ()
-
-
-def quote_panel(tenant: Tenant, body: Mapping[str, Any]) -> QuotePanel:
-    """The quote action's body in words."""
-    privacy = body["privacy"]
-    units = body["units"]
-    noun = words.person(tenant)
-    after = privacy.get("budget_after", 0.0)
-    fits = privacy.get("fits", True)
-    used = privacy.get("budget_used", 0.0)
-    quality = _quality(body.get("quality", {}))
-    return QuotePanel(
-        refusal=""
-        if fits
-        else _("The privacy budget of these people does not hold this run. Choose a smaller epsilon."),
-        epsilon=privacy.get("epsilon"),
-        replace_one=privacy.get("epsilon_replace_one"),
-        delta=privacy.get("delta"),
-        unit=noun,
-        used=used,
-        reserve=max(0.0, after - used),
-        left_after=privacy.get("budget_lifetime", 0.0) - after,
-        lifetime=privacy.get("budget_lifetime"),
-        runs_after=max(0, privacy["runs_like_this"] - 1) if "runs_like_this" in privacy else None,
-        seconds=body.get("seconds"),
-        price=body.get("price_cents"),
-        quality=quality.get("name", ""),
-        quality_words=quality.get("words", ""),
-        rows=_("%(train)s people, %(held)s more are held out to measure")
-        % {"train": f"{units['training']:,}", "held": f"{units['held_out']:,}"},
-        # The core says the expected quality as a note too; the panel has a line for it.
-        notes=tuple(
-            note for note in body.get("notes", ()) if not (quality and note.startswith("Expected quality"))
-        ),
-    )
-
-
-def _quality(quality: Mapping[str, Any]) -> dict[str, str]:
-    """The expected band, relative to training without privacy: a name and a sentence, or nothing."""
-    if "expected_low" not in quality:
-        return {}
-    shares = {"low": f"{100 * quality['expected_low']:.0f}", "high": f"{100 * quality['expected_high']:.0f}"}
-    words_ = _("%(low)s to %(high)s %% of the accuracy without privacy, give or take 5 points") % shares
-    return {"name": _(str(quality.get("expected_quality", "")).capitalize()), "words": words_}

@@ -10,6 +10,7 @@ from tenants.models import Tenant
 
 TASKS = {
     "classification": gettext_lazy("Classification"),
+    "regression": gettext_lazy("Regression"),
     "chat": gettext_lazy("Chat"),
     "recommendation": gettext_lazy("Recommendation"),
 }
@@ -17,7 +18,11 @@ METHODS = {
     "auto": gettext_lazy("Automatic"),
     "head": gettext_lazy("Private head"),
     "lora": gettext_lazy("LoRA"),
+    "full": gettext_lazy("Full fine-tuning"),
     "final_hidden": gettext_lazy("Final-layer adapter"),
+    "top_layers": gettext_lazy("Top-layer adapters"),
+    "additive": gettext_lazy("Additive model"),
+    "network": gettext_lazy("Small network"),
     "ssr": gettext_lazy("Private taste"),
     "popularity": gettext_lazy("Private popularity"),
 }
@@ -28,6 +33,8 @@ ROLES = {
     "user": pgettext_lazy("column", "the person"),
     "item": pgettext_lazy("column", "the item"),
     "messages": pgettext_lazy("column", "the conversation"),
+    "prompt": pgettext_lazy("column", "what a person asks"),
+    "completion": pgettext_lazy("column", "what the model shall answer"),
     "catalogue_id": pgettext_lazy("column", "the item’s id"),
     "catalogue_text": pgettext_lazy("column", "the item’s text"),
 }

@@ -6,13 +6,16 @@ from typing import Any
 
 from rest_framework import serializers
 
-from modeling.actions.quoting import estimate_seconds
+from modeling.actions.jobs import PRIORITIES
 from modeling.actions.specs import JobSpec, PrivacySpec
+from modeling.core import sweeps
 from modeling.models import Job, JobEvent
-from modeling.plans import load_plan
+from modeling.queries.checkpoints import Stored
+from modeling.queries.queueing import Estimate
 
 LARGEST = 1_000_000
 METHOD_LENGTH = 20
+_PRIORITY_NAMES = {number: name for name, number in PRIORITIES.items()}
 
 
 class DeltaField(serializers.Field[Any, Any, Any, Any]):
@@ -80,7 +83,13 @@ class TargetFields(serializers.Serializer[Any]):
 class SweepFields(serializers.Serializer[Any]):
     """A sweep: how many runs to expect."""
 
-    runs = serializers.FloatField(min_value=1, max_value=100)
+    runs = serializers.FloatField(min_value=sweeps.FEWEST_RUNS, max_value=sweeps.MOST_RUNS)
+
+
+class PriorityRequest(serializers.Serializer[Any]):
+    """POST …/priority."""
+
+    priority = serializers.ChoiceField(["high", "normal", "low"])
 
 
 class JobRequest(serializers.Serializer[Any]):
@@ -140,8 +149,8 @@ class JobRequest(serializers.Serializer[Any]):
         )
 
 
-def job_body(job: Job) -> dict[str, Any]:
-    """OpenAI's fine_tuning.job, with `privacy`, `quote` and `progress` beside it."""
+def job_body(job: Job, place: Estimate | None = None) -> dict[str, Any]:
+    """OpenAI's fine_tuning.job, with `privacy`, `quote`, `queue` and `progress` beside it."""
     version = job.model_version
     return {
         "id": job.public_id,
@@ -167,16 +176,19 @@ def job_body(job: Job) -> dict[str, Any]:
         "task": job.task or job.spec.get("task", ""),
         "training_method": job.method,
         "cancel_requested": job.cancel_requested,
+        "pause_requested": job.pause_requested,
+        "priority": _PRIORITY_NAMES[job.priority],
+        "queue": place.body() if place and job.state == Job.State.QUEUED else None,
         "privacy": _privacy(job),
-        "quote": {"seconds": round(estimate_seconds(load_plan(job.plan)))} if job.plan else None,
+        "quote": {"seconds": round(job.estimated_seconds)} if job.plan else None,
         "progress": job.progress or None,
     }
 
 
 def _estimated_finish(job: Job) -> int | None:
-    if job.state != Job.State.RUNNING or job.started_at is None or not job.plan:
+    if job.state != Job.State.RUNNING or job.expected_end_at is None:
         return None
-    return int(job.started_at.timestamp() + estimate_seconds(load_plan(job.plan)))
+    return int(job.expected_end_at.timestamp())
 
 
 def _privacy(job: Job) -> dict[str, Any]:
@@ -210,4 +222,20 @@ def event_body(job: Job, event: JobEvent) -> dict[str, Any]:
         "data": event.data,
         "seq": event.seq,
         "kind": event.kind,
+    }
+
+
+def checkpoint_body(job: Job, stored: Stored) -> dict[str, Any]:
+    """OpenAI's fine_tuning.job.checkpoint; `metrics` holds released numbers only, and our fields stand beside it."""
+    is_last = job.model_version is not None and stored.step == (job.plan or {}).get("steps")
+    return {
+        "id": f"ftckpt-{job.public_id.removeprefix('ftjob-')}-{stored.seq}",
+        "object": "fine_tuning.job.checkpoint",
+        "created_at": int(stored.at.timestamp()),
+        "fine_tuning_job_id": job.public_id,
+        "fine_tuned_model_checkpoint": job.model_version.name if job.model_version and is_last else None,
+        "step_number": stored.step,
+        "metrics": {"step": stored.step, **stored.released},
+        "epsilon_spent": stored.epsilon,
+        "is_kept": stored.is_kept,
     }

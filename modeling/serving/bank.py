@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -130,6 +131,14 @@ class SlotBank:
             self._free.append(slot)
         self._released.set()
         return len(gone)
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Which slot of `bank` each row of a batch uses: slots [rows], 0 for none."""
+
+    bank: SlotBank
+    slots: torch.Tensor
 
 
 def low_rank(bank: SlotBank, name: str, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:

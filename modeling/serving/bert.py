@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,15 +12,9 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from modeling.serving.bank import SlotBank, low_rank
+from modeling.serving.bank import Mix, low_rank
 
-
-@dataclass(frozen=True, slots=True)
-class Mix:
-    """Which slot of `bank` each row of the batch uses: slots [rows], 0 for none."""
-
-    bank: SlotBank
-    slots: torch.Tensor
+_FUSED = ("query", "key", "value")  # in the order of their rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +53,42 @@ class Bert:
         for layer in range(self.layers):
             prefix = f"encoder.layer.{layer}.attention.self."
             for kind in ("weight", "bias"):
-                parts = [self._weights.pop(f"{prefix}{part}.{kind}") for part in ("query", "key", "value")]
+                parts = [self._weights.pop(f"{prefix}{part}.{kind}") for part in _FUSED]
                 self._weights[f"{prefix}qkv.{kind}"] = torch.cat(parts)
         positions = self._weights.pop("embeddings.position_embeddings.weight")
         kinds = self._weights.pop("embeddings.token_type_embeddings.weight")
         self._positions = positions + kinds[0]
+
+    def changed(self, tensors: Mapping[str, torch.Tensor]) -> Bert:
+        """This encoder with parameters of its own for some of its names; all others are shared, not copied.
+
+        Raises ValueError for a name or shape that it does not have. Position and type tables cannot be changed.
+        """
+        other = copy.copy(self)
+        other._weights = dict(self._weights)
+        fused: set[str] = set()
+        for name, value in tensors.items():
+            target, rows = self._place_of(name)
+            known = other._weights.get(target)
+            if known is None or tuple(value.shape) != tuple(known[rows].shape):
+                raise ValueError(f"the encoder has no {name} of that shape")
+            if target == name:
+                other._weights[target] = value
+                continue
+            if target not in fused:
+                fused.add(target)
+                other._weights[target] = known.clone()
+            other._weights[target][rows] = value
+        return other
+
+    def _place_of(self, name: str) -> tuple[str, slice]:
+        """Where a parameter lies: its own tensor, or its rows of the fused query, key and value."""
+        path, _, kind = name.rpartition(".")
+        path, _, part = path.rpartition(".")
+        if part not in _FUSED or not path.endswith("attention.self"):
+            return name, slice(None)
+        first = _FUSED.index(part) * self.width
+        return f"{path}.qkv.{kind}", slice(first, first + self.width)
 
     def lora_shapes(self, rank: int) -> dict[str, tuple[int, ...]]:
         """The tables of a bank of `rank`: A [rank, in] and B [out, rank] for every linear layer."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,19 +12,17 @@ from typing import Any
 import torch
 
 from modeling.serving.asks import Ask
-from modeling.serving.bank import PLAIN, SlotBank
 from modeling.serving.batching import FairQueue
 from modeling.serving.chatml import ChatTokenizer
 from modeling.serving.decoder import Llama
 from modeling.serving.sampling import Sampler, Sampling, TextStream
-from modeling.serving.store import Artifact, ArtifactStore, Reference
+from modeling.serving.store import ArtifactStore
+from modeling.serving.tunings import Tuning, Tunings, mixes
 from modeling.serving.wire import EngineRefusal
 
 SLOTS = 16
 CONTEXT_TOKENS = 2048
 PREFILL_TOKENS = 128  # at once, so that a long prompt does not stop the others
-ADAPTER_SLOTS = 64
-ADAPTER_RANK = 16
 _ROLES = ("system", "user", "assistant")
 
 Part = dict[str, Any]
@@ -40,7 +37,7 @@ class Conversation:
     sampling: Sampling
     sampler: Sampler
     text: TextStream
-    adapter: int
+    tuning: Tuning
     answer: asyncio.Future[Part]
     deadline: float
     parts: asyncio.Queue[Part | None] = field(default_factory=asyncio.Queue)
@@ -61,16 +58,9 @@ class ChatRunner:
     def __init__(self, model: Llama, tokenizer: ChatTokenizer, store: ArtifactStore, side: Executor) -> None:
         self._model = model
         self._tokenizer = tokenizer
-        self._store = store
         self._side = side
         self._compute = ThreadPoolExecutor(1, "decoder")
-        width = model.width
-        shapes = {
-            "adapter.A": (ADAPTER_RANK, width),
-            "adapter.B": (width, ADAPTER_RANK),
-            "adapter.bias": (width,),
-        }
-        self.bank = SlotBank(shapes, slots=ADAPTER_SLOTS)
+        self.tunings = Tunings(model, store)
         self.queue: FairQueue[Conversation] = FairQueue(max_waiting_tokens=32_768)
         self._active: list[Conversation] = []  # index = slot
         self._filling: Conversation | None = None  # its prompt is being read, in the slot behind all others
@@ -101,8 +91,8 @@ class ChatRunner:
             )
         if not 0 < sampling.max_tokens <= room:
             sampling = Sampling(room, sampling.temperature, sampling.top_p, sampling.stop, sampling.seed)
-        async with self._adapter(ask.reference) as adapter:
-            talk = self._conversation(ask, prompt, sampling, adapter)
+        async with self.tunings.pinned(ask.reference, prompt) as tuning:
+            talk = self._conversation(ask, prompt, sampling, tuning)
             self.queue.put(ask.tenant, [talk])
             try:
                 while (part := await talk.parts.get()) is not None:
@@ -111,10 +101,10 @@ class ChatRunner:
             finally:
                 talk.answer.cancel()
 
-    def _conversation(self, ask: Ask, prompt: list[int], sampling: Sampling, adapter: int) -> Conversation:
+    def _conversation(self, ask: Ask, prompt: list[int], sampling: Sampling, tuning: Tuning) -> Conversation:
         answer: asyncio.Future[Part] = asyncio.get_running_loop().create_future()
         text = TextStream(self._tokenizer.tokenizer, sampling.stop)
-        talk = Conversation(prompt, sampling, Sampler(sampling), text, adapter, answer, ask.deadline)
+        talk = Conversation(prompt, sampling, Sampler(sampling), text, tuning, answer, ask.deadline)
         answer.add_done_callback(lambda _: talk.parts.put_nowait(None))
         return talk
 
@@ -128,22 +118,6 @@ class ChatRunner:
             if not isinstance(message.get("content"), str):
                 raise EngineRefusal("bad_request", "a message's content is not a string.")
         return self._tokenizer.prompt(messages)
-
-    @asynccontextmanager
-    async def _adapter(self, reference: Reference | None) -> AsyncIterator[int]:
-        if reference is None:
-            yield PLAIN
-            return
-        artifact = await self._store.get(reference)
-
-        async def read() -> dict[str, torch.Tensor]:
-            return _adapter_tensors(artifact, self._model.width)
-
-        slot = await self.bank.pin(artifact.key, read)
-        try:
-            yield slot
-        finally:
-            self.bank.release(slot)
 
     async def run(self) -> None:
         """Advance all conversations for ever: admit, read a piece of a prompt, one token each."""
@@ -180,7 +154,7 @@ class ChatRunner:
 
     def purge(self, tenant: str, version: str | None) -> int:
         """Empty the adapter slots of a tenant or version; returns how many."""
-        return self.bank.purge(tenant, version)
+        return self.tunings.purge(tenant, version)
 
     # On the compute thread, while the event loop leaves _active and _filling alone.
 
@@ -195,7 +169,8 @@ class ChatRunner:
         news: list[tuple[Conversation, str]] = []
         if self._active:
             talks = list(self._active)
-            hidden = self._model.step([talk.last for talk in talks], [talk.filled for talk in talks])
+            mixed = mixes([talk.tuning for talk in talks])
+            hidden = self._model.step([talk.last for talk in talks], [talk.filled for talk in talks], mixed)
             for talk in talks:
                 talk.filled += 1
             news += self._sample(talks, hidden)
@@ -208,8 +183,11 @@ class ChatRunner:
             self._model.forget(SLOTS, talk.filled)
             self._filling = None
             return []
-        piece = talk.prompt[talk.filled : talk.filled + PREFILL_TOKENS]
-        hidden = self._model.prefill(SLOTS, piece, talk.filled)
+        stop = talk.filled + PREFILL_TOKENS
+        plain = talk.tuning.plain_tokens(len(talk.prompt))
+        is_tuned = talk.filled >= plain
+        piece = talk.prompt[talk.filled : stop if is_tuned else min(stop, plain)]
+        hidden = self._model.prefill(SLOTS, piece, talk.filled, mixes([talk.tuning]) if is_tuned else ())
         talk.filled += len(piece)
         if talk.filled < len(talk.prompt):
             return []
@@ -219,7 +197,7 @@ class ChatRunner:
         return self._sample([talk], hidden)
 
     def _sample(self, talks: list[Conversation], hidden: torch.Tensor) -> list[tuple[Conversation, str]]:
-        scores = self._model.logits(hidden, self.bank, [talk.adapter for talk in talks])
+        scores = self._model.logits(hidden, self.tunings.final, [talk.tuning.final for talk in talks])
         news = []
         for talk, row in zip(talks, scores, strict=True):
             talk.last = talk.sampler.pick(row)
@@ -263,21 +241,6 @@ def _sampling(ask: Ask) -> Sampling:
     seed = None if ask.body.get("seed") is None else ask.integer("seed", 0)
     stop = tuple(text for text in ask.texts("stop") if text)
     return Sampling(ask.integer("max_tokens", 0), temperature, top_p, stop, seed)
-
-
-def _adapter_tensors(artifact: Artifact, width: int) -> dict[str, torch.Tensor]:
-    """The final-hidden adapter as float32; raises EngineRefusal when the artefact is something else."""
-    if artifact.config.get("task") != "chat":
-        raise EngineRefusal("wrong_task", "This model is not a chat model.")
-    names = ("adapter.A", "adapter.B", "adapter.bias")
-    if any(name not in artifact.tensors for name in names):
-        raise EngineRefusal("bad_artifact", "The model lacks a tensor.")
-    tensors = {name: torch.tensor(artifact.tensors[name], dtype=torch.float32) for name in names}
-    rank = len(tensors["adapter.A"])
-    shapes = {"adapter.A": (rank, width), "adapter.B": (width, rank), "adapter.bias": (width,)}
-    if rank > ADAPTER_RANK or any(tuple(tensors[name].shape) != shape for name, shape in shapes.items()):
-        raise EngineRefusal("bad_artifact", "The model's adapter does not fit the base.")
-    return tensors
 
 
 def _deliver(talk: Conversation, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The chat decoder: a Llama forward pass over a slot cache, one step for all conversations, and tuned final layers."""
+"""The chat decoder: a Llama forward pass over a slot cache, one step for all, each with its own tuning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from modeling.serving.bank import SlotBank, low_rank
+from modeling.serving.bank import Mix, SlotBank, low_rank
+
+_ATTENTION, _MLP = ("q_proj", "k_proj", "v_proj", "o_proj"), ("gate_proj", "up_proj", "down_proj")
 
 
 class Llama:
@@ -56,14 +58,33 @@ class Llama:
             names = [f"{mlp}.{part}_proj.weight" for part in ("gate", "up")]
             self._weights[f"{mlp}.gate_up"] = torch.cat([self._weights.pop(name) for name in names])
 
+    def lora_shapes(self, rank: int) -> dict[str, tuple[int, ...]]:
+        """The tables of a bank of `rank`: A [rank, in] and B [out, rank] for every linear layer."""
+        heads, kv = self.kv_heads * self.group * self.head, self.kv_heads * self.head
+        sizes = {"q_proj": (self.width, heads), "k_proj": (self.width, kv), "v_proj": (self.width, kv)}
+        sizes |= {"o_proj": (heads, self.width), "down_proj": (self.inner, self.width)}
+        sizes |= {"gate_proj": (self.width, self.inner), "up_proj": (self.width, self.inner)}
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in range(self.layers):
+            for room, parts in (("self_attn", _ATTENTION), ("mlp", _MLP)):
+                for part in parts:
+                    name, (wide, out) = f"model.layers.{layer}.{room}.{part}", sizes[part]
+                    shapes |= {f"{name}.A": (rank, wide), f"{name}.B": (out, rank)}
+        return shapes
+
     def _rotation(self, theta: float) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines [context, head] of the rotary embedding, both halves alike."""
         rates = theta ** (-torch.arange(0, self.head, 2, dtype=torch.float32) / self.head)
         angles = torch.outer(torch.arange(self.context, dtype=torch.float32), rates).repeat(1, 2)
         return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
 
-    def prefill(self, slot: int, tokens: Sequence[int], start: int) -> torch.Tensor:
-        """Append tokens at positions start.. of one slot; the last one's hidden state [1, width]."""
+    def prefill(
+        self, slot: int, tokens: Sequence[int], start: int, mixes: Sequence[Mix] = ()
+    ) -> torch.Tensor:
+        """Append tokens at positions start.. of one slot; the last one's hidden state [1, width].
+
+        The slots of `mixes` are [1]: all these tokens go through that adapter.
+        """
         count = len(tokens)
         stop = start + count
         places = torch.arange(start, stop)
@@ -71,7 +92,7 @@ class Llama:
         mask = mask.repeat(self.group, 1)[None, None]  # the group's heads lie behind one another as queries
         hidden = self._embedding[torch.tensor(tokens)]
         for layer in range(self.layers):
-            query, key, value = self._project(layer, hidden, places)
+            query, key, value = self._project(layer, hidden, places, mixes)
             self._keys[layer, slot, :, start:stop] = key.transpose(0, 1)
             self._values[layer, slot, :, start:stop] = value.transpose(0, 1)
             query = query.permute(1, 2, 0, 3).reshape(1, self.kv_heads, self.group * count, self.head)
@@ -83,11 +104,14 @@ class Llama:
             mixed = mixed.view(self.kv_heads, self.group, count, self.head).permute(2, 0, 1, 3)
             if layer == self.layers - 1:
                 hidden, mixed = hidden[-1:], mixed[-1:]
-            hidden = self._finish(layer, hidden, mixed.reshape(len(hidden), -1))
+            hidden = self._finish(layer, hidden, mixed.reshape(len(hidden), -1), mixes)
         return self._norm("model.norm", hidden)
 
-    def step(self, tokens: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
-        """One token for each of slots 0..n-1, at position lengths[i]; hidden states [n, width]."""
+    def step(self, tokens: Sequence[int], lengths: Sequence[int], mixes: Sequence[Mix] = ()) -> torch.Tensor:
+        """One token for each of slots 0..n-1, at position lengths[i]; hidden states [n, width].
+
+        The slots of `mixes` are [n]: which adapter of the bank each token goes through.
+        """
         count = len(tokens)
         places = torch.tensor(lengths)
         longest = max(lengths) + 1
@@ -97,12 +121,12 @@ class Llama:
             mask = (torch.arange(longest)[None, :] <= places[:, None])[:, None, None, :]
         hidden = self._embedding[torch.tensor(tokens)]
         for layer in range(self.layers):
-            query, key, value = self._project(layer, hidden, places)
+            query, key, value = self._project(layer, hidden, places, mixes)
             self._keys[layer, rows, :, places] = key
             self._values[layer, rows, :, places] = value
             keys, values = self._keys[layer, :count, :, :longest], self._values[layer, :count, :, :longest]
             mixed = functional.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
-            hidden = self._finish(layer, hidden, mixed.reshape(count, -1))
+            hidden = self._finish(layer, hidden, mixed.reshape(count, -1), mixes)
         return self._norm("model.norm", hidden)
 
     def logits(self, hidden: torch.Tensor, bank: SlotBank | None, slots: Sequence[int]) -> torch.Tensor:
@@ -125,11 +149,18 @@ class Llama:
         for cache in (self._keys, self._values):
             cache[:, slot, :, :length] = 0
 
-    def _project(self, layer: int, hidden: torch.Tensor, places: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def _project(
+        self, layer: int, hidden: torch.Tensor, places: torch.Tensor, mixes: Sequence[Mix]
+    ) -> tuple[torch.Tensor, ...]:
         """Rotated query [n, kv, group, head], rotated key and value [n, kv, head]."""
         name = f"model.layers.{layer}"
         normed = self._norm(f"{name}.input_layernorm", hidden)
         qkv = functional.linear(normed, self._weights[f"{name}.self_attn.qkv"])
+        at = 0
+        for part, heads in (("q", self.kv_heads * self.group), ("k", self.kv_heads), ("v", self.kv_heads)):
+            target = qkv[:, at : at + heads * self.head]
+            _adapt(f"{name}.self_attn.{part}_proj", normed, target, mixes)
+            at += heads * self.head
         qkv = qkv.view(len(hidden), self.kv_heads * (self.group + 2), self.head)
         heads = self.kv_heads * self.group
         turned = self._rotate(qkv[:, : heads + self.kv_heads], places)
@@ -141,17 +172,33 @@ class Llama:
         first, second = rows.chunk(2, dim=-1)
         return rows * cosine + torch.cat((-second, first), dim=-1) * sine
 
-    def _finish(self, layer: int, hidden: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
+    def _finish(
+        self, layer: int, hidden: torch.Tensor, mixed: torch.Tensor, mixes: Sequence[Mix]
+    ) -> torch.Tensor:
         name = f"model.layers.{layer}"
-        hidden = hidden + functional.linear(mixed, self._weights[f"{name}.self_attn.o_proj.weight"])
+        out = functional.linear(mixed, self._weights[f"{name}.self_attn.o_proj.weight"])
+        _adapt(f"{name}.self_attn.o_proj", mixed, out, mixes)
+        hidden = hidden + out
         normed = self._norm(f"{name}.post_attention_layernorm", hidden)
-        gate, up = functional.linear(normed, self._weights[f"{name}.mlp.gate_up"]).chunk(2, dim=-1)
-        return hidden + functional.linear(
-            functional.silu(gate) * up, self._weights[f"{name}.mlp.down_proj.weight"]
-        )
+        both = functional.linear(normed, self._weights[f"{name}.mlp.gate_up"])
+        _adapt(f"{name}.mlp.gate_proj", normed, both[:, : self.inner], mixes)
+        _adapt(f"{name}.mlp.up_proj", normed, both[:, self.inner :], mixes)
+        gate, up = both.chunk(2, dim=-1)
+        inner = functional.silu(gate) * up
+        out = functional.linear(inner, self._weights[f"{name}.mlp.down_proj.weight"])
+        _adapt(f"{name}.mlp.down_proj", inner, out, mixes)
+        return hidden + out
 
     def _norm(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         return functional.rms_norm(hidden, (self.width,), self._weights[f"{name}.weight"], self._tiny)
+
+
+def _adapt(name: str, given: torch.Tensor, out: torch.Tensor, mixes: Sequence[Mix]) -> None:
+    """Add each row's own low-rank product to `out` [rows, out] in place; a single slot counts for all rows."""
+    for mix in mixes:
+        if mix.bank.holders[f"{name}.B"]:
+            change = low_rank(mix.bank, name, given.view(len(mix.slots), -1, given.shape[1]), mix.slots)
+            out += change.view(out.shape)
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:

@@ -23,6 +23,7 @@ MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained for; longer texts are cut,
 MAX_ROWS = 2048
 _INLINE_CHARACTERS = 4_000  # so short that a thread costs more than the tokeniser
 DEFAULT_TOP_K = 10
+ASSIGNED_FROM = 0.5
 
 
 class EncoderRunner:
@@ -72,17 +73,31 @@ class EncoderRunner:
 
     def _scored(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         pins = [cast("Pinned | None", row.lease) for row in rows]
-        features = self._model.embed([row.tokens for row in rows], heads.mixes(pins))
+        features = self._features(rows, pins)
         scored = heads.logits(
             features, [pin if row.wants_head else None for row, pin in zip(rows, pins, strict=True)]
         )
         out = []
         for feature, score, pin in zip(features, scored, pins, strict=True):
-            out.append(feature if score is None or pin is None else torch.softmax(score / pin.temperature, 0))
+            out.append(feature if score is None or pin is None else pin.answering.probabilities(score))
         return out
 
+    def _features(self, rows: Sequence[Row], pins: Sequence[Pinned | None]) -> torch.Tensor:
+        """Embeddings [rows, width]: one pass for all rows on the base, one for each version with layers of its own."""
+        models = {id(model): model for model in (_model_of(pin, self._model) for pin in pins)}
+        if len(models) == 1:
+            return next(iter(models.values())).embed([row.tokens for row in rows], heads.mixes(pins))
+        features = torch.empty(len(rows), self._model.width)
+        for model in models.values():
+            chosen = [index for index, pin in enumerate(pins) if _model_of(pin, self._model) is model]
+            mixes = heads.mixes([pins[index] for index in chosen])
+            features[chosen] = model.embed([rows[index].tokens for index in chosen], mixes)
+        return features
+
     async def classify(self, ask: Ask) -> dict[str, Any]:
-        """`inputs`, `top_k` -> results [[label, probability]…] per input, best first, and the tokens read."""
+        """`inputs`, `top_k` -> results [[label, probability]…] per input, best first, and the tokens read; `assigned`
+        per input for a model of several labels, and the `abstain_below` that its calibration suggests.
+        """
         reference = ask.reference
         if reference is None:
             raise EngineRefusal("wrong_task", "The base model has no labels: train a classifier first.")
@@ -91,7 +106,10 @@ class EncoderRunner:
             answers = await self._answers(ask, tokens, pin, wants_head=True)
             top_k = min(ask.integer("top_k", DEFAULT_TOP_K), len(pin.labels))
             results = [_best(answer, pin.labels, top_k) for answer in answers]
-        return {"results": results, "tokens": sum(map(len, tokens))}
+            extra: dict[str, Any] = {"abstain_below": pin.answering.abstain_below}
+            if pin.answering.multi_label:
+                extra["assigned"] = [_assigned(answer, pin.labels) for answer in answers]
+        return {"results": results, "tokens": sum(map(len, tokens)), **extra}
 
     async def embed(self, ask: Ask) -> dict[str, Any]:
         """`inputs` -> vectors (float32 little-endian bytes per input), width, and the tokens read."""
@@ -125,6 +143,10 @@ class EncoderRunner:
         return await asyncio.gather(*(row.answer for row in rows))
 
 
+def _model_of(pin: Pinned | None, base: Bert) -> Bert:
+    return base if pin is None or pin.model is None else pin.model
+
+
 def read_tokenizer(folder: Path) -> Tokenizer:
     """The encoder's tokenizer, cutting at MAX_TOKENS and never padding."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -136,6 +158,12 @@ def read_tokenizer(folder: Path) -> Tokenizer:
 def _best(probabilities: torch.Tensor, labels: Sequence[str], top_k: int) -> list[list[Any]]:
     values, indices = probabilities.topk(top_k)
     return [[labels[index], value] for index, value in zip(indices.tolist(), values.tolist(), strict=True)]
+
+
+def _assigned(probabilities: torch.Tensor, labels: Sequence[str]) -> list[str]:
+    """The labels that are likelier than not, best first."""
+    order = probabilities.argsort(descending=True).tolist()
+    return [labels[index] for index in order if probabilities[index] >= ASSIGNED_FROM]
 
 
 def _deliver(rows: Sequence[Row], work: asyncio.Future[list[torch.Tensor]]) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 from modeling.serving.gateway_fields import Fields, check_text, wrong
 
 MAX_INPUTS = 2048
+MAX_CELLS = 1000
 MAX_MESSAGES = 500
 MAX_STOPS = 4
+Cells = dict[str, Any]  # of one row, by column
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
@@ -18,7 +20,7 @@ class Classify:
     """POST /v1/classify."""
 
     model: str
-    inputs: tuple[str, ...]
+    inputs: tuple[str | Cells, ...]
     top_k: int | None
     abstain_below: float | None
 
@@ -32,22 +34,56 @@ class Classify:
         fields.finish()
         return cls(model, inputs, top_k, abstain_below)
 
+    def texts(self) -> tuple[str, ...]:
+        """The inputs for a model of texts; raises Refusal."""
+        return tuple(_text(f"inputs[{index}]", item) for index, item in enumerate(self.inputs))
 
-def _inputs(value: Any) -> tuple[str, ...]:
+    def rows(self) -> tuple[Cells, ...]:
+        """The inputs for a model on columns; raises Refusal."""
+        for index, item in enumerate(self.inputs):
+            if isinstance(item, str):
+                raise wrong(f"inputs[{index}]", "must be an object with this model's columns.")
+        return tuple(item for item in self.inputs if not isinstance(item, str))
+
+
+def _inputs(value: Any) -> tuple[str | Cells, ...]:
     if value is None:
         raise wrong("inputs", "is required.", code="missing_required_parameter")
     if not isinstance(value, list) or not 0 < len(value) <= MAX_INPUTS:
-        raise wrong("inputs", f"must be a list of 1 to {MAX_INPUTS} texts.")
+        raise wrong("inputs", f"must be a list of 1 to {MAX_INPUTS} texts, or of as many objects.")
     return tuple(_input(f"inputs[{index}]", item) for index, item in enumerate(value))
 
 
-def _input(param: str, value: Any) -> str:
+def _input(param: str, value: Any) -> str | Cells:
+    """A text, or an object of cells by column."""
+    if not isinstance(value, dict):
+        return check_text(param, value)
+    if len(value) > MAX_CELLS:
+        raise wrong(param, f"has more than {MAX_CELLS} columns.")
+    for name, cell in value.items():
+        check_text(param, name, blank=True)
+        is_plain = name.isidentifier() and len(name) <= 64  # anything else is not echoed
+        _check_cell(f"{param}.{name}" if is_plain else param, cell)
+    return value
+
+
+def _check_cell(param: str, cell: Any) -> None:
+    """One value: a text, a number that is no larger than a float, true, false or null."""
+    if isinstance(cell, str):
+        check_text(param, cell, blank=True)
+    elif isinstance(cell, list | dict):
+        raise wrong(param, "must be one value, not a list or an object.")
+    elif isinstance(cell, int) and abs(cell) >= 2**63:
+        raise wrong(param, "has a number that is too large.")
+
+
+def _text(param: str, value: str | Cells) -> str:
     """A text, or an object whose only field is the text."""
-    if isinstance(value, dict):
-        if set(value) != {"text"}:
-            raise wrong(param, 'must be a string or an object {"text": …}.')
-        return check_text(f"{param}.text", value["text"])
-    return check_text(param, value)
+    if isinstance(value, str):
+        return value
+    if set(value) != {"text"}:
+        raise wrong(param, 'must be a string or an object {"text": …}.')
+    return check_text(f"{param}.text", value["text"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from modeling.core.heads import TABULAR
 from modeling.serving.client import EngineClient
 from modeling.serving.gateway_auth import Admission, Doorkeeper
 from modeling.serving.gateway_bodies import Chat, Classify, Embed, Recommend
@@ -33,12 +34,14 @@ _STATUS = {
     "bad_artifact": (503, "model_unavailable", "server_error"),
     "revoked": (404, "model_not_found", "invalid_request_error"),
     "wrong_task": (400, "wrong_task", "invalid_request_error"),
+    "bad_cell": (400, "invalid_value", "invalid_request_error"),
     "context_length": (400, "context_length_exceeded", "invalid_request_error"),
     "unknown_item": (400, "unknown_item", "invalid_request_error"),
 }
 _PARAMS = {
     "revoked": "model",
     "wrong_task": "model",
+    "bad_cell": "inputs",
     "context_length": "messages",
     "unknown_item": "similar_to",
 }
@@ -102,15 +105,39 @@ async def classify(call: Call, fields: Fields) -> None:
     """POST /v1/classify: one prediction per input."""
     body = Classify.read(fields)
     target = await call.target(body.model, "classification")
+    if target.base == TABULAR:
+        await _classify_rows(call, body, target)
+        return
+    texts = body.texts()
     async with call.counted("predictions", len(body.inputs)) as tally:
         top = {} if body.top_k is None else {"top_k": body.top_k}
-        found = await call.ask("classify", target, inputs=body.inputs, **top)
+        found = await call.ask("classify", target, inputs=texts, **top)
         results = [_result(scores, body.abstain_below) for scores in found["results"]]
+        for result, assigned in zip(results, found.get("assigned", ()), strict=False):
+            result["assigned"] = [] if result["abstained"] else assigned
         tokens = found["tokens"]
         usage = {"predictions": len(results), "prompt_tokens": tokens, "total_tokens": tokens}
-        answer = {"id": public_id("clf-"), "object": "classification", "model": target.model}
-        await call.exchange.answer(200, answer | {"results": results, "usage": usage})
+        answer: dict[str, Any] = {"id": public_id("clf-"), "object": "classification", "model": target.model}
+        answer |= {"results": results, "suggested_abstain_below": found["abstain_below"], "usage": usage}
+        await call.exchange.answer(200, answer)
         tally.delivered = len(results)
+
+
+async def _classify_rows(call: Call, body: Classify, target: Target) -> None:
+    """The same for a model on columns: labels as for texts, or for a number its value and an interval around it."""
+    rows = body.rows()
+    async with call.counted("predictions", len(rows)) as tally:
+        top = {} if body.top_k is None else {"top_k": body.top_k}
+        found = await call.ask("classify", target, rows=rows, **top)
+        usage = {"predictions": len(rows), "prompt_tokens": 0, "total_tokens": 0}
+        answer: dict[str, Any] = {"id": public_id("clf-"), "object": target.task, "model": target.model}
+        if "values" in found:
+            answer |= {"results": found["values"], "usage": usage}
+        else:
+            results = [_result(scores, body.abstain_below) for scores in found["results"]]
+            answer |= {"results": results, "suggested_abstain_below": found["abstain_below"], "usage": usage}
+        await call.exchange.answer(200, answer)
+        tally.delivered = len(rows)
 
 
 def _result(scores: list[list[Any]], abstain_below: float | None) -> dict[str, Any]:
@@ -138,8 +165,9 @@ async def recommend(call: Call, fields: Fields) -> None:
             k=body.k,
         )
         items = [{"item": item, "score": score} for item, score in found["items"]]
-        answer = {"id": public_id("rec-"), "object": "recommendation", "model": target.model}
-        await call.exchange.answer(200, answer | {"items": items, "usage": {"predictions": 1}})
+        answer: dict[str, Any] = {"id": public_id("rec-"), "object": "recommendation", "model": target.model}
+        answer |= {"basis": found["basis"], "items": items, "usage": {"predictions": 1}}
+        await call.exchange.answer(200, answer)
         tally.delivered = 1
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from modeling.serving.bank import PLAIN, SlotBank
-from modeling.serving.bert import Bert, Mix
+from modeling.serving.bank import PLAIN, Mix, SlotBank
+from modeling.serving.bert import Bert
 from modeling.serving.store import Artifact, ArtifactStore, Reference
 from modeling.serving.wire import EngineRefusal
 
@@ -18,17 +18,34 @@ RANK_SLOTS = {8: 32, 16: 16, 64: 4}  # rank up to -> slots
 _GATHER_FLOATS = 2_000_000  # at most this much of a head bank is copied at once
 
 
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """How a version's logits become an answer. `abstain_below` is what its calibration suggests, if anything."""
+
+    temperature: float
+    multi_label: bool
+    abstain_below: float | None
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Calibrated confidences [K]: of one class, or of each label by itself."""
+        scaled = logits / self.temperature
+        return torch.sigmoid(scaled) if self.multi_label else torch.softmax(scaled, 0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pinned:
     """One version's slots, held while its rows are under way. `lora` is None for a head on the frozen base."""
 
     artifact: Artifact
     labels: tuple[str, ...]
-    temperature: float
+    answering: Answering
     head: SlotBank
     head_slot: int
     lora: SlotBank | None
     lora_slot: int
+    model: Bert | None = (
+        None  # of a version that was trained in all its layers; else the base encodes its rows
+    )
 
 
 class Heads:
@@ -54,12 +71,12 @@ class Heads:
         slot = await head.pin(artifact.key, parts.read_head)
         try:
             if not parts.lora:
-                yield Pinned(artifact, parts.labels, parts.temperature, head, slot, None, PLAIN)
+                yield Pinned(artifact, parts.labels, parts.answering, head, slot, None, PLAIN, parts.model)
                 return
             lora = self._bank(self._loras, parts.rank, RANK_SLOTS)
             lora_slot = await lora.pin(artifact.key, parts.read_lora)
             try:
-                yield Pinned(artifact, parts.labels, parts.temperature, head, slot, lora, lora_slot)
+                yield Pinned(artifact, parts.labels, parts.answering, head, slot, lora, lora_slot)
             finally:
                 lora.release(lora_slot)
         finally:
@@ -84,10 +101,11 @@ class _Parts:
     """A checked artefact as torch tensors, ready to be written into slots."""
 
     labels: tuple[str, ...]
-    temperature: float
+    answering: Answering
     head: dict[str, torch.Tensor]
     lora: dict[str, torch.Tensor]
     rank: int
+    model: Bert | None
 
     async def read_head(self) -> dict[str, torch.Tensor]:
         return self.head
@@ -110,10 +128,19 @@ def _parts(artifact: Artifact, model: Bert) -> _Parts:
     if head["weight"].shape != (len(labels), model.width) or head["bias"].shape != (len(labels),):
         raise EngineRefusal("bad_artifact", "The model's head does not fit its labels.")
     lora, rank = _lora(artifact, model)
-    temperature = float(artifact.config.get("temperature", 1.0)) or 1.0
-    parts = _Parts(labels, temperature, head, lora, rank)
+    parts = _Parts(labels, _answering(artifact), head, lora, rank, _full(artifact, model))
     artifact.extras["classifier"] = parts
     return parts
+
+
+def _answering(artifact: Artifact) -> Answering:
+    config = artifact.config
+    suggested = config.get("abstain_below")
+    return Answering(
+        temperature=float(config.get("temperature", 1.0)) or 1.0,
+        multi_label=bool(config.get("multi_label", False)),
+        abstain_below=None if suggested is None else float(suggested),
+    )
 
 
 def _lora(artifact: Artifact, model: Bert) -> tuple[dict[str, torch.Tensor], int]:
@@ -131,6 +158,23 @@ def _lora(artifact: Artifact, model: Bert) -> tuple[dict[str, torch.Tensor], int
         if name.endswith(".B"):
             tensor.mul_(float(artifact.config["alpha"]) / rank)
     return lora, rank
+
+
+def _full(artifact: Artifact, model: Bert) -> Bert | None:
+    """The encoder of a version that brings `full.<name>` tensors; they are used where they lie, not copied."""
+    own = {
+        name.removeprefix("full."): torch.from_numpy(value)
+        for name, value in artifact.tensors.items()
+        if name.startswith("full.")
+    }
+    if not own:
+        return None
+    try:
+        if any(value.dtype != torch.float32 for value in own.values()):
+            raise ValueError("layers must be float32")
+        return model.changed(own)
+    except ValueError as error:
+        raise EngineRefusal("bad_artifact", "The model's layers do not fit the base.") from error
 
 
 def _tensor(artifact: Artifact, name: str) -> torch.Tensor:

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from modeling.core import bases
+from modeling.core.heads import TABULAR
 from modeling.core.types import CoreError
 from modeling.serving.asks import Ask
 from modeling.serving.chatting import ChatRunner, Send
 from modeling.serving.encoding import EncoderRunner
 from modeling.serving.recommending import RecommendRunner
 from modeling.serving.store import ArtifactStore
+from modeling.serving.tabling import TableRunner
 from modeling.serving.wire import VERSION, EngineRefusal
 
 KINDS: dict[str, type[EncoderRunner | ChatRunner]] = {"minilm-l6": EncoderRunner, "smollm2-135m": ChatRunner}
@@ -29,6 +31,7 @@ class Runners:
         self._side = ThreadPoolExecutor(4, "side")
         self.store = ArtifactStore(self._side)
         self._recommend = RecommendRunner(self.store, self._side)
+        self._tables = TableRunner(self.store, self._side)
         self._loading: dict[str, asyncio.Task[EncoderRunner | ChatRunner]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._started_at = time.monotonic()
@@ -66,6 +69,8 @@ class Runners:
             return {"purged": self.purge(ask.tenant, version)}
         if ask.op == "recommend":
             return await self._recommend.recommend(ask)
+        if ask.op == "classify" and ask.text("base") == TABULAR:
+            return await self._tables.classify(ask)
         runner = await self._runner(ask.text("base"))
         if ask.op == "chat" and isinstance(runner, ChatRunner):
             return await runner.chat(ask, send)
@@ -137,17 +142,11 @@ def _look_at(task: asyncio.Task[Any]) -> None:
 
 
 def _counts(runner: EncoderRunner | ChatRunner) -> dict[str, int]:
-    if isinstance(runner, EncoderRunner):
-        banks = runner.heads.banks
-        return {
-            "batches": runner.batches,
-            "rows": runner.rows,
-            "slots": sum(bank.used for bank in banks),
-            "evictions": sum(bank.evictions for bank in banks),
-        }
-    return {
-        "active": runner.active,
-        "tokens": runner.tokens,
-        "slots": runner.bank.used,
-        "evictions": runner.bank.evictions,
+    banks = runner.heads.banks if isinstance(runner, EncoderRunner) else runner.tunings.banks
+    counts = {
+        "slots": sum(bank.used for bank in banks),
+        "evictions": sum(bank.evictions for bank in banks),
     }
+    if isinstance(runner, EncoderRunner):
+        return counts | {"batches": runner.batches, "rows": runner.rows}
+    return counts | {"active": runner.active, "tokens": runner.tokens}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modeling.core.bases import BASES
+from modeling.core.heads import TABULAR
 from modeling.models.endpoints import Endpoint
 from modeling.models.versions import ModelVersion
 from saas.lib.errors import NotFound, Refusal
@@ -15,6 +16,7 @@ from tenants.scope import scope
 
 MAX_NAME = 200
 ENCODER, DECODER = "minilm-l6", "smollm2-135m"
+_BARE = {ENCODER: "embedding", DECODER: "chat"}  # what a base does by itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,17 @@ def _version(tenant_id: uuid.UUID, model: str) -> ModelVersion | None:
 
 def require_task(target: Target, task: str) -> Target:
     """The target, if it does `task` ("embedding" is for any encoder); raises Refusal with what it does instead."""
-    can = {target.task} if target.task else ({"embedding"} if target.base == ENCODER else {"chat"})
+    can = {target.task} if target.task else {_BARE.get(target.base, "")}
+    if target.task == "regression":
+        can.add("classification")  # one call answers rows of a table, with labels or with numbers
     if target.base == ENCODER and target.task == "classification":
         can.add("embedding")
     if task in can:
         return target
     if target.base == ENCODER and not target.task:
         hint = "It is a base model for embeddings; train a model of your own on it first."
+    elif target.base == TABULAR and not target.task:
+        hint = "It is not a model yet; train one on your columns first."
     else:
         hint = f"It is made for {target.task or 'chat'}."
     raise Refusal(f"This model cannot be called here. {hint}", code="wrong_task", param="model")

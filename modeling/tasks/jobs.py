@@ -6,13 +6,15 @@ import os
 import uuid
 from typing import Any
 
-from celery import Task, shared_task, signals
+from celery import Task, current_app, shared_task, signals
+from celery.exceptions import WorkerLostError
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from modeling import workers
 from modeling.actions import dispatch as dispatching
-from modeling.actions import jobs, running, training
+from modeling.actions import jobs, losing, pausing, running, training
+from modeling.actions.causes import KILLED, LOST, Cause
 from modeling.actions.running import MAX_ATTEMPTS
 from modeling.models import Job
 from saas.lib import draining
@@ -26,10 +28,11 @@ WAIT_SECONDS = 1.5
 WAITS = 200  # about five minutes; then the sweep looks every 15 s
 
 
-@shared_task(name="modeling.train_job", throws=(Refusal,))
-def train_job(*, tenant_id: str, job_id: str) -> None:
+@shared_task(name="modeling.train_job", bind=True, throws=(Refusal,))
+def train_job(self: Task[Any, Any], *, tenant_id: str, job_id: str) -> None:
     """Claim the job and run one attempt; nothing happens when somebody else has it."""
-    lease = running.claim(uuid.UUID(tenant_id), uuid.UUID(job_id), worker=workers.name_of(KIND))
+    worker = _claimant(workers.name_of(KIND), self.request.id or "")
+    lease = running.claim(uuid.UUID(tenant_id), uuid.UUID(job_id), worker=worker)
     if lease is None:
         return
     workers.note_job(KIND, lease.job_id)
@@ -37,6 +40,36 @@ def train_job(*, tenant_id: str, job_id: str) -> None:
         training.run(lease, is_stopping=draining.is_asked)
     finally:
         workers.note_job(KIND, None)
+
+
+def _claimant(process: str, message: str) -> str:
+    """The name under which a job is claimed: the process, and the message that it answers."""
+    return f"{process}#{message[:8]}"
+
+
+@signals.task_failure.connect
+def _child_was_lost(
+    sender: Any = None,
+    task_id: str = "",
+    exception: BaseException | None = None,
+    kwargs: dict[str, str] | None = None,
+    **_: Any,
+) -> None:
+    """In the worker's parent, when a training child is gone: say so at once, by message, and touch no database here."""
+    if isinstance(exception, WorkerLostError) and sender is not None and sender.name == train_job.name:
+        cause = KILLED if "signal 9" in str(exception) else LOST
+        ids = {"tenant_id": (kwargs or {})["tenant_id"], "job_id": (kwargs or {})["job_id"]}
+        current_app.send_task(
+            "modeling.note_loss", kwargs={**ids, "message": task_id, "cause": cause}, retry=False
+        )
+
+
+@shared_task(name="modeling.note_loss")
+def note_loss(*, tenant_id: str, job_id: str, message: str, cause: str) -> None:
+    """Free the job whose child was lost while it answered this message, unless another has it by now."""
+    with scope(tenant_id):
+        tenant = Tenant.objects.get(pk=tenant_id)
+        losing.take_back(tenant, job_id, message=message[:8], cause=Cause(cause))
 
 
 @shared_task(name="modeling.prepare_job", bind=True, throws=(Refusal,), max_retries=None)
@@ -73,7 +106,7 @@ def sweep() -> None:
         "tenant_id", "pk"
     ):
         with scope(tenant_id):
-            jobs.give_up(Tenant.objects.get(pk=tenant_id), job_id)
+            losing.give_up(Tenant.objects.get(pk=tenant_id), job_id)
     running_on = everything.filter(state=Job.State.RUNNING, tenant__state=Tenant.State.SUSPENDED)
     for tenant_id in running_on.values_list("tenant_id", flat=True).distinct():
         enqueue("modeling.stop_tenant_jobs", tenant_id=tenant_id)
@@ -84,6 +117,10 @@ def sweep() -> None:
         with scope(tenant_id):
             tenant = Tenant.objects.get(pk=tenant_id)
             jobs.end_unowned(tenant, Job.objects.of(tenant).get(pk=job_id), Job.State.CANCELLED)
+    to_pause = everything.filter(is_free, pause_requested=True).exclude(cancel_requested=True)
+    for tenant_id, job_id in to_pause.values_list("tenant_id", "pk"):
+        with scope(tenant_id):
+            pausing.pause_unowned(Tenant.objects.get(pk=tenant_id), job_id)
     workers.forget_silent()
     enqueue("modeling.sweep_inspections")
     dispatching.dispatch()

@@ -10,12 +10,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
-from modeling.actions import endpoints
+from modeling.actions import cards, endpoints
 from modeling.actions.versions import delete_version
 from modeling.forms import require_confirmation
 from modeling.models import Endpoint, ModelVersion
 from modeling.queries import model_pages
 from modeling.queries.pages import older_page
+from modeling.queries.table_examples import features_of
 from tenants.access import MemberRequest, has_role, member
 from tenants.audit import Actor
 
@@ -38,11 +39,14 @@ def model_list(request: MemberRequest) -> HttpResponse:
 @member("viewer")
 def model_detail(request: MemberRequest, short_id: str) -> HttpResponse:
     """One model: how to call it, and its card."""
-    version = get_object_or_404(ModelVersion.objects.of(request.tenant), short_id=short_id)
+    versions = ModelVersion.objects.of(request.tenant).select_related("job")
+    version = get_object_or_404(versions, short_id=short_id)
     names = list(Endpoint.objects.of(request.tenant).filter(version=version).order_by("name"))
     words = {
         "model": model_pages.model_page(request.tenant, version, [one.name for one in names]),
         "card": model_pages.card_page(request.tenant, version),
+        "lineage": cards.since(request.tenant, version.job)["lineage"],
+        "is_owner": has_role(request.member, "owner"),
         "endpoints": names,
         "snippets": model_pages.snippets(version.name, version.task, _sample(request, version)),
         "can_edit": has_role(request.member, "member"),
@@ -51,7 +55,8 @@ def model_detail(request: MemberRequest, short_id: str) -> HttpResponse:
 
 
 def _sample(request: MemberRequest, version: ModelVersion) -> dict[str, Any]:
-    return model_pages.sample_body(request.tenant, version.task, model_pages.known_items(version))
+    items, features = model_pages.known_items(version), features_of(version)
+    return model_pages.sample_body(request.tenant, version.task, items, features)
 
 
 @require_POST

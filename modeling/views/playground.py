@@ -13,8 +13,10 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
 from modeling.actions import trying
+from modeling.core.types import Feature
 from modeling.models import ModelVersion
 from modeling.queries import model_pages
+from modeling.queries.table_examples import features_of, fields_of, row_of
 from saas.lib.errors import Refusal
 from tenants.access import MemberRequest, has_role, member, require_role
 from tenants.models import Tenant
@@ -34,6 +36,7 @@ class Playable:
     task: str
     privacy_off_reason: str = ""
     items: tuple[str, ...] = ()
+    features: tuple[Feature, ...] = ()  # the columns of a table model
 
 
 def _playables(tenant: Tenant) -> list[Playable]:
@@ -46,6 +49,7 @@ def _playables(tenant: Tenant) -> list[Playable]:
             one.task,
             one.privacy_off_reason,
             tuple(model_pages.known_items(row)),
+            features_of(row),
         )
         for row, one in zip(versions, model_pages.model_rows(tenant, list(versions)), strict=True)
     ]
@@ -65,6 +69,7 @@ def playground(request: MemberRequest) -> HttpResponse:
         "chosen": chosen,
         "tuned": len(models) > 1,
         "examples": chosen.items,
+        "fields": fields_of(chosen.features, {}),
         "can_edit": has_role(request.member, "member"),
     }
     sent: dict[str, Any] = {}
@@ -79,6 +84,8 @@ def playground(request: MemberRequest) -> HttpResponse:
 
 def _sent(request: MemberRequest, chosen: Playable) -> dict[str, Any]:
     """What was typed, to be shown again."""
+    if chosen.features:
+        return {"fields": fields_of(chosen.features, request.POST)}
     if chosen.task == "chat":
         return {"message": request.POST.get("message", "")}
     if chosen.task == "recommendation":
@@ -95,6 +102,8 @@ def _answered(tenant: Tenant, chosen: Playable, sent: dict[str, Any]) -> dict[st
             return {"turns": [*turns, {"role": "assistant", "content": answer}], "message": ""}
         if chosen.task == "recommendation":
             return vars(trying.recommend(tenant, chosen.name, _items(sent["history"])))
+        if chosen.features:
+            return vars(trying.classify_row(tenant, chosen.name, row_of(sent["fields"])))
         return vars(trying.classify(tenant, chosen.name, sent["text"]))
     except Refusal as refusal:
         return {"refusal": refusal.message}
@@ -108,9 +117,11 @@ def _sample(tenant: Tenant, chosen: Playable, sent: dict[str, Any]) -> dict[str,
     """The snippet's body: what was typed, so that the call below does the same; otherwise an example."""
     if sent.get("text"):
         return {"inputs": [sent["text"]]}
+    if sent.get("fields"):
+        return {"inputs": [row_of(sent["fields"])]}
     if sent.get("history"):
         return {"history": _items(sent["history"]), "k": 10}
-    return model_pages.sample_body(tenant, chosen.task, chosen.items)
+    return model_pages.sample_body(tenant, chosen.task, chosen.items, chosen.features)
 
 
 @require_POST

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from modeling.actions import chain
+from modeling.core import canonical
 from modeling.models import PrivacyEntry
 from modeling.queries import ledger_pages
 from modeling.queries.pages import older_page
@@ -45,7 +46,9 @@ def privacy(request: MemberRequest) -> HttpResponse:
         "accounts": ledger_pages.account_cards(tenant),
         "entries": ledger_pages.entry_rows(page.rows),
         "chain": _chain_state(tenant),
+        "head": chain.export_head(tenant),
         "can_edit": has_role(request.member, "member"),
+        "is_owner": has_role(request.member, "owner"),
     }
     return render(request, "modeling/privacy.html", words)
 
@@ -53,34 +56,34 @@ def privacy(request: MemberRequest) -> HttpResponse:
 @require_GET
 @member("viewer")
 def privacy_export(request: MemberRequest) -> HttpResponse:
-    """The whole ledger as one JSON document: entries oldest first, and the authenticated head."""
+    """The whole ledger as one JSON document, to be checked by `python -m modeling.core.verify --ledger`."""
     tenant = request.tenant
-    rows = PrivacyEntry.objects.of(tenant).select_related("job", "dataset_version__dataset").order_by("seq")
-    body = {
-        "object": "privacy.ledger",
-        "tenant": tenant.slug,
-        "head": asdict(chain.export_head(tenant)),
-        "entries": [_exported(entry) for entry in rows],
-    }
+    body = chain.exported(tenant)
     answer = HttpResponse(json.dumps(body, ensure_ascii=False, indent=1), content_type="application/json")
     answer["Content-Disposition"] = f'attachment; filename="{tenant.slug}-privacy-ledger.json"'
     return answer
 
 
-def _exported(entry: PrivacyEntry) -> dict[str, object]:
-    return {
-        "seq": entry.seq,
-        "at": entry.at.isoformat(),
-        "kind": entry.kind,
-        "job": entry.job.public_id,
-        "account": str(entry.account_id),
-        "dataset": entry.dataset_version.dataset.public_id if entry.dataset_version else None,
-        "partition": entry.partition,
-        "mechanism": entry.mechanism,
-        "facts": entry.facts,
-        "rdp": entry.rdp,
-        "epsilon": entry.epsilon,
-        "epsilon_replace_one": entry.epsilon_replace_one,
-        "previous_hash": entry.previous_hash,
-        "entry_hash": entry.entry_hash,
-    }
+@require_GET
+@member("viewer")
+def privacy_chain(request: MemberRequest) -> HttpResponse:
+    """The chain as JSON lines, oldest first: per entry exactly what its hash covers, and the hash."""
+    tenant = request.tenant
+    lines = (
+        canonical.encode({"hashed": entry["hashed"], "entry_hash": entry["entry_hash"]})
+        for entry in chain.exported(tenant)["entries"]
+    )
+    answer = HttpResponse(b"".join(line + b"\n" for line in lines), content_type="application/x-ndjson")
+    answer["Content-Disposition"] = f'attachment; filename="{tenant.slug}-privacy-ledger.jsonl"'
+    return answer
+
+
+@require_GET
+@member("viewer")
+def privacy_head(request: MemberRequest) -> HttpResponse:
+    """The authenticated head of the chain, to be kept outside: it shows later if the tail was cut."""
+    tenant = request.tenant
+    head = chain.export_head(tenant).body()
+    answer = HttpResponse(json.dumps(head, indent=1), content_type="application/json")
+    answer["Content-Disposition"] = f'attachment; filename="{tenant.slug}-privacy-head-{head["seq"]}.json"'
+    return answer

@@ -8,14 +8,17 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
-from modeling.actions import jobs, quoting
+from modeling.actions import jobs, moves, pausing, quoting
+from modeling.actions.resolving_tables import is_table
+from modeling.actions.running import MAX_ATTEMPTS
 from modeling.actions.specs import JobSpec, PrivacySpec
 from modeling.forms import TrainingForm
 from modeling.models import DatasetVersion
 from modeling.packs import PACKS
-from modeling.queries import home, job_pages, training_choices
+from modeling.queries import home, job_pages, quote_panels, training_choices
 from modeling.queries.pages import older_page
-from modeling.queries.training_choices import QuotePanel
+from modeling.queries.quote_panels import QuotePanel
+from modeling.table_forms import TablePanel, table_panel
 from saas.lib.errors import NotFound, Refusal
 from tenants.access import MemberRequest, has_role, member
 from tenants.audit import Actor
@@ -42,7 +45,8 @@ def training_new(request: MemberRequest) -> HttpResponse:
     version = _wanted(versions, request)
     if version is None:
         return render(request, "modeling/training_new.html", {"form": {"datasets": []}, "can_edit": True})
-    chosen = training_choices.chosen(request.tenant, version.dataset)
+    table = _table(request, version)
+    chosen = training_choices.chosen(request.tenant, version.dataset, table_task=table.task if table else "")
     form = TrainingForm(
         _filled(request, version, shelf),
         datasets=[(one.dataset.public_id, one.dataset.name) for one in versions],
@@ -51,11 +55,11 @@ def training_new(request: MemberRequest) -> HttpResponse:
     )
     if request.method == "POST" and form.is_valid():
         job = jobs.start(
-            request.tenant, Actor.from_request(request), _spec(form, version, shelf), user=request.user
+            request.tenant, Actor.from_request(request), _spec(form, version, shelf, table), user=request.user
         )
         return redirect("modeling:job_detail", request.tenant.slug, job.public_id)
-    quote = _quote(request, form, version, shelf)
-    words = {"form": form, "chosen": chosen, "quote": quote, "can_edit": True}
+    quote = _quote(request, form, version, shelf, table)
+    words = {"form": form, "chosen": chosen, "quote": quote, "table": table, "can_edit": True}
     return render(
         request, "modeling/training_new.html", words, status=422 if request.method == "POST" else 200
     )
@@ -78,26 +82,48 @@ def _filled(request: MemberRequest, version: DatasetVersion, shelf: list[Dataset
     return data
 
 
-def _spec(form: TrainingForm, version: DatasetVersion, shelf: list[DatasetVersion]) -> JobSpec:
+def _table(request: MemberRequest, version: DatasetVersion) -> TablePanel | None:
+    """The columns of a table to learn from; None for texts, conversations and interactions."""
+    if not is_table(JobSpec(training_file=""), version):
+        return None
+    return table_panel(version, request.POST if request.method == "POST" else request.GET)
+
+
+def _spec(
+    form: TrainingForm,
+    version: DatasetVersion,
+    shelf: list[DatasetVersion],
+    table: TablePanel | None,
+) -> JobSpec:
     asked = form.cleaned_data.get("catalogue", "")
     catalogue = next((one for one in shelf if one.dataset.public_id == asked), None)
     needs_one = version.dataset.task == "recommendation"
-    return form.spec(
+    spec = form.spec(
         training_file=version.file.public_id if version.file else "",
         catalogue_file=catalogue.file.public_id if catalogue and catalogue.file and needs_one else "",
     )
+    return table.completed(spec) if table else spec
 
 
 def _quote(
-    request: MemberRequest, form: TrainingForm, version: DatasetVersion, shelf: list[DatasetVersion]
+    request: MemberRequest,
+    form: TrainingForm,
+    version: DatasetVersion,
+    shelf: list[DatasetVersion],
+    table: TablePanel | None,
 ) -> QuotePanel:
     if not form.is_valid():
         return QuotePanel(refusal=_("Correct the marked field to see what this run would cost."))
     try:
-        body = quoting.quote(request.tenant, _spec(form, version, shelf))
+        asked = quoting.ask(request.tenant, _spec(form, version, shelf, table))
     except Refusal as refusal:
         return QuotePanel(refusal=str(refusal.message))
-    return training_choices.quote_panel(request.tenant, body)
+    try:
+        return quote_panels.quote_panel(request.tenant, quoting.body_of(asked))
+    except Refusal as refusal:
+        if refusal.code not in quoting.TOO_FEW:
+            return QuotePanel(refusal=str(refusal.message))
+        return quote_panels.advice_panel(request.tenant, quoting.advice_of(asked, refusal))
 
 
 @require_GET
@@ -109,6 +135,9 @@ def job_detail(request: MemberRequest, public_id: str) -> HttpResponse:
     )
     words = {
         "job": job_pages.job_page(request.tenant, job),
+        "may": {move.value for move in moves.allowed(job)},
+        "place": job_pages.place_of(request.tenant, job, max_attempts=MAX_ATTEMPTS),
+        "priorities": [(name, words()) for name, words in jobs.PRIORITY_WORDS.items()],
         "model": job.model_version,
         "can_edit": has_role(request.member, "member"),
     }
@@ -128,6 +157,33 @@ def job_cancel(request: MemberRequest, public_id: str) -> HttpResponse:
     job = get_object_or_404(job_pages.jobs_of(request.tenant), public_id=public_id)
     jobs.cancel(request.tenant, Actor.from_request(request), job)
     messages.success(request, _("The run is being cancelled."))
+    return redirect("modeling:job_detail", request.tenant.slug, public_id)
+
+
+@require_POST
+@member("member")
+def job_pause(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Let a run wait with its place and its privacy reservation kept."""
+    job = get_object_or_404(job_pages.jobs_of(request.tenant), public_id=public_id)
+    pausing.pause(request.tenant, Actor.from_request(request), job)
+    return redirect("modeling:job_detail", request.tenant.slug, public_id)
+
+
+@require_POST
+@member("member")
+def job_resume(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Put a paused run back into the queue."""
+    job = get_object_or_404(job_pages.jobs_of(request.tenant), public_id=public_id)
+    pausing.resume(request.tenant, Actor.from_request(request), job)
+    return redirect("modeling:job_detail", request.tenant.slug, public_id)
+
+
+@require_POST
+@member("member")
+def job_priority(request: MemberRequest, public_id: str) -> HttpResponse:
+    """Order a waiting run among the tenant's own."""
+    job = get_object_or_404(job_pages.jobs_of(request.tenant), public_id=public_id)
+    jobs.prioritise(request.tenant, Actor.from_request(request), job, request.POST.get("priority", ""))
     return redirect("modeling:job_detail", request.tenant.slug, public_id)
 
 

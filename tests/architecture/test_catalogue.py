@@ -28,6 +28,7 @@ SHARED = {
     "django_migrations": "Django's",
     "django_session": "a person's session; read before a tenant is known",
     "mfa_authenticator": "a person's second factors",
+    "modeling_pace": "what finished runs took beside their plans, in two figures: no tenant, no job, no data",
     "modeling_worker": "processes, not tenants; a job's opaque uuid at most",
     "tenants_tenant": "the tenant itself: isolated by its own id, checked below",
     "tenants_user": "people; signing in happens before a tenant is known",

@@ -17,7 +17,7 @@ from tenants.models import ApiKey, Member
 from tenants.scope import scope
 from tests.architecture import leaks
 from tests.architecture.matrix import Bodies, Route, World, ask, examine, routes, row_ids
-from tests.make import Api, People
+from tests.make import PASSWORD, Api, People
 from tests.modeling.clinic import row_of, started, train, uploaded, words_csv
 
 PRODUCT = "saas.urls"
@@ -33,6 +33,12 @@ BODIES: Bodies = {
     "/v1/fine_tuning/quote": lambda ids: {"training_file": ids["file_id"], "model": "minilm-l6"},
     "/v1/endpoints": lambda ids: {"name": "taken-over", "model": ids["name"]},
     "/t/{slug}/training/new/": lambda ids: {"dataset": ids["public_id"], "epsilon": "8"},
+    "/t/{slug}/models/{short_id}/proof/": lambda ids: {"person": "person 1"},
+    "/t/{slug}/privacy/{account_id}/budget/": lambda ids: {
+        "epsilon": "90",
+        "reason": "taken over",
+        "password": PASSWORD,
+    },
     "/t/{slug}/playground/": lambda ids: {"model": ids["name"], "text": "hello"},
     "/t/{slug}/playground/chat/": lambda ids: {"model": ids["name"], "messages": "[]"},
 }
@@ -84,6 +90,7 @@ def world(database: None) -> World:
             "invite_id": str(invite.pk),
             "key_id": key.public_id,
             "token": str(invite.pk),
+            "account_id": str(job_row.dataset_version.dataset.account_id),
         }
     made = World(a, b, people.browser("alice"), people.key(a), ids, canary)
     made.b_rows = row_ids(b)

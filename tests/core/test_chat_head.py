@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from modeling.core import bases, planning
+from modeling.core import bases, chat_plans, heads, planning
 from modeling.core.chat_adapter import Adapter, Answers, clipped_sum, quality, unit_gradients
 from modeling.core.chat_hidden import FrozenChat
+from modeling.core.chat_run import chosen_rows
 from modeling.core.chat_tokens import ChatTokens
-from modeling.core.heads import chat
 from modeling.core.types import (
     CannotTrain,
     Charge,
@@ -29,54 +28,16 @@ from modeling.core.types import (
     Trained,
     TrainingData,
 )
+from tests.core.tiny_chat import VOCABULARY, WIDTH, WORDS, talk, write_models
 
-WIDTH, WORDS = 32, 40
-TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
-VOCABULARY = [
-    "<|unk|>",
-    "<|im_start|>",
-    "<|im_end|>",
-    "\n",
-    "system",
-    "user",
-    "assistant",
-    "red",
-    "blue",
-    "hello",
-]
+METHODS = ("final_hidden", "top_layers", "lora")
 RECIPE = Recipe(task="chat", base="smollm2-135m", epsilon=8.0)
 
 
 @pytest.fixture(scope="module")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder where the chat base is a random two-layer Llama of width 32."""
-    models_dir = tmp_path_factory.mktemp("models")
-    folder = models_dir / bases.BASES["smollm2-135m"].folder_name
-    torch.manual_seed(3)
-    config = LlamaConfig(
-        hidden_size=WIDTH,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=WORDS,
-        tie_word_embeddings=True,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer = Tokenizer(
-        models.WordLevel({word: number for number, word in enumerate(VOCABULARY)}, unk_token="<|unk|>")
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex(r"<\|im_start\|>|<\|im_end\|>|\n|\w+| "), behavior="isolated"
-    )
-    tokenizer.decoder = decoders.Fuse()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, unk_token="<|unk|>", eos_token="<|im_end|>", chat_template=TEMPLATE
-    ).save_pretrained(folder)
-    return models_dir
+    return write_models(tmp_path_factory.mktemp("models"))
 
 
 def answers(units: int = 6, seed: int = 0) -> tuple[Adapter, Answers, torch.Tensor]:
@@ -158,16 +119,6 @@ def test_quality_is_per_unit() -> None:
     assert scores[0, 1] == pytest.approx(float(expected), rel=1e-5)
 
 
-def talk(colour: str, *, rounds: int = 1) -> list[dict[str, str]]:
-    turns = [{"role": "system", "content": "hello"}]
-    for _ in range(rounds):
-        turns += [
-            {"role": "user", "content": f"hello {colour}"},
-            {"role": "assistant", "content": f"{colour} {colour}"},
-        ]
-    return turns
-
-
 def test_only_the_assistants_words_are_learnt(tiny_models: Path) -> None:
     tokens = ChatTokens(bases.path(tiny_models, "smollm2-135m"))
     found = tokens.encode(talk("red", rounds=2))
@@ -200,9 +151,23 @@ def test_cached_states_do_not_depend_on_the_batch(tiny_models: Path) -> None:
         torch.testing.assert_close(together[index].float(), alone.float(), rtol=2e-2, atol=2e-2)
 
 
-def small_plan(*, epsilon: float | None = 8.0, steps: int = 3) -> Plan:
+def test_a_shared_system_text_is_read_once_and_changes_nothing(tiny_models: Path) -> None:
+    folder = bases.path(tiny_models, "smollm2-135m")
+    tokens, frozen = ChatTokens(folder), FrozenChat(folder, torch.device("cpu"), dtype=torch.float32)
+    talks = [
+        talk(colour, rounds=rounds, system="red " * 8) for colour in ("red", "blue") for rounds in (1, 2)
+    ]
+    conversations = [tokens.encode(turns) for turns in talks]
+    assert min(item.lead for item in conversations) >= 16
+    together = dict(frozen.states(conversations))
+    for index, conversation in enumerate(conversations):
+        alone = dict(frozen.states([conversation]))[0]  # one conversation is no group: it is read whole
+        torch.testing.assert_close(together[index], alone, rtol=1e-5, atol=1e-5)
+
+
+def small_plan(method: str = "final_hidden", *, epsilon: float | None = 8.0, steps: int = 3) -> Plan:
     reason = "a test" if epsilon is None else ""
-    recipe = replace(RECIPE, epsilon=epsilon, privacy_off_reason=reason, max_steps=steps)
+    recipe = replace(RECIPE, method=method, epsilon=epsilon, privacy_off_reason=reason, max_steps=steps)
     return planning.plan(recipe, Shape(160, 40, rows=240))
 
 
@@ -214,12 +179,21 @@ def data() -> TrainingData:
     return TrainingData(units, [unit % 5 == 4 for unit in range(200)], conversations=conversations)
 
 
-def run(plan: Plan, data: TrainingData, models_dir: Path) -> list[Event]:
-    return list(chat.FinalHiddenHead().train(plan, data, models_dir=models_dir, resume=None, spent={}))
+def run(
+    plan: Plan,
+    data: TrainingData,
+    models_dir: Path,
+    *,
+    resume: Checkpoint | None = None,
+    spent: dict[str, int] | None = None,
+) -> Iterator[Event]:
+    head = heads.load("chat", plan.method)
+    return head.train(plan, data, models_dir=models_dir, resume=resume, spent=spent or {})
 
 
-def test_a_job_runs_end_to_end(tiny_models: Path, data: TrainingData) -> None:
-    events = run(small_plan(), data, tiny_models)
+@pytest.mark.parametrize("method", METHODS)
+def test_a_job_runs_end_to_end(tiny_models: Path, data: TrainingData, method: str) -> None:
+    events = list(run(small_plan(method), data, tiny_models))
     order = [event.mechanism if isinstance(event, Charge) else type(event).__name__ for event in events]
     steps = ["train", "Checkpoint", "Progress"] * 3
     assert [name for name in order if name != "Phase"] == [
@@ -230,12 +204,17 @@ def test_a_job_runs_end_to_end(tiny_models: Path, data: TrainingData) -> None:
     ]
     trained = events[-1]
     assert isinstance(trained, Trained)
-    assert {name: value.shape for name, value in trained.tensors.items()} == {
-        "adapter.A": (8, WIDTH),
-        "adapter.B": (WIDTH, 8),
-        "adapter.bias": (WIDTH,),
-    }
-    assert trained.config["rank"] == 8
+    assert trained.config["method"] == method
+    rank = chat_plans.METHODS[method].rank
+    assert trained.config["rank"] == rank
+    shapes = {name: value.shape for name, value in trained.tensors.items()}
+    if method == "final_hidden":
+        assert shapes == {"adapter.A": (rank, WIDTH), "adapter.B": (WIDTH, rank), "adapter.bias": (WIDTH,)}
+    else:
+        assert len(shapes) == 2 * 2 * 7  # both layers of the tiny model, seven linear ones each
+        assert shapes["lora.model.layers.1.mlp.down_proj.A"] == (8, 64)
+        assert shapes["lora.model.layers.0.self_attn.k_proj.B"] == (16, 8)
+        assert trained.config["alpha"] == 8.0
     assert set(trained.metrics) >= {
         "token_accuracy",
         "token_accuracy_before",
@@ -244,24 +223,38 @@ def test_a_job_runs_end_to_end(tiny_models: Path, data: TrainingData) -> None:
     }
 
 
-def test_without_privacy_the_model_learns(tiny_models: Path, data: TrainingData) -> None:
-    events = run(small_plan(epsilon=None, steps=24), data, tiny_models)
+@pytest.mark.parametrize("method", METHODS)
+def test_without_privacy_the_model_learns(tiny_models: Path, data: TrainingData, method: str) -> None:
+    events = list(run(small_plan(method, epsilon=None, steps=24), data, tiny_models))
     assert not [event for event in events if isinstance(event, Charge)]
     trained = events[-1]
     assert isinstance(trained, Trained)
-    assert trained.metrics["answer_loss"] < trained.metrics["answer_loss_before"]
+    assert trained.metrics["answer_loss"] < trained.metrics["answer_loss_before"] - 0.01
 
 
-def test_a_resumed_job_runs_only_what_is_left(tiny_models: Path, data: TrainingData) -> None:
-    plan = small_plan()
-    generator = chat.FinalHiddenHead().train(plan, data, models_dir=tiny_models, resume=None, spent={})
-    checkpoint = next(event for event in generator if isinstance(event, Checkpoint))
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_job_runs_only_what_is_left(tiny_models: Path, data: TrainingData, method: str) -> None:
+    plan = small_plan(method)
+    checkpoint = next(event for event in run(plan, data, tiny_models) if isinstance(event, Checkpoint))
     spent = {"train": 2, "held_out": 1}  # the second step was charged and then lost
-    again = list(
-        chat.FinalHiddenHead().train(plan, data, models_dir=tiny_models, resume=checkpoint, spent=spent)
-    )
+    again = list(run(plan, data, tiny_models, resume=checkpoint, spent=spent))
     assert [event.first for event in again if isinstance(event, Charge) and event.mechanism == "train"] == [2]
     assert len([event for event in again if isinstance(event, HeldOut)]) == 1
+    last = [event for event in again if isinstance(event, Checkpoint)][-1]
+    assert set(last.tensors) == set(checkpoint.tensors)
+    assert any((last.tensors[name] != checkpoint.tensors[name]).any() for name in last.tensors)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_empty_batch_is_a_step_of_noise_alone(tiny_models: Path, data: TrainingData, method: str) -> None:
+    """Nobody has an answer, so nobody has a gradient: what changes is noise."""
+    silent = replace(data, conversations=[[{"role": "user", "content": "hello"}]] * len(data.units))
+    events = list(run(small_plan(method, steps=2), silent, tiny_models))
+    states = [event.tensors for event in events if isinstance(event, Checkpoint)]
+    assert len(states) == 2
+    name = next(name for name in states[0] if name == "flat" or name.endswith("B.weight"))
+    assert np.isfinite(states[1][name]).all()
+    assert (states[0][name] != states[1][name]).any()
 
 
 def test_nobody_counts_for_more_than_one_in_the_held_out_sums(tiny_models: Path, data: TrainingData) -> None:
@@ -271,23 +264,52 @@ def test_nobody_counts_for_more_than_one_in_the_held_out_sums(tiny_models: Path,
 
 
 def test_the_plan_caps_people_and_meets_its_epsilon() -> None:
-    plan = planning.plan(RECIPE, Shape(4_000, 1_000, rows=5_000))
+    plan = planning.plan(RECIPE, Shape(9_000, 1_000, rows=10_000))
     train = plan.mechanisms[0]
-    assert plan.settings["people"] == chat.LARGEST_TRAIN_UNITS
-    assert train.sampling_rate == 256 / chat.LARGEST_TRAIN_UNITS
+    assert plan.method == "final_hidden"
+    assert plan.settings["people"] == chat_plans.LARGEST_TRAIN_UNITS
+    assert train.sampling_rate == plan.settings["batch"] / chat_plans.LARGEST_TRAIN_UNITS
     assert plan.epsilon == pytest.approx(8.0, abs=0.02)
-    assert len(plan.notes) == 1
+    assert "drawn at random" in plan.notes[0]
+
+
+def test_five_thousand_people_all_take_part() -> None:
+    plan = planning.plan(RECIPE, Shape(5_000, 1_000, rows=6_000))
+    assert plan.settings["people"] == 5_000
+    assert not any("drawn at random" in note for note in plan.notes)
+
+
+def test_the_device_chooses_the_method() -> None:
+    assert planning.plan(RECIPE, Shape(5_000, 1_000, rows=6_000), "cuda").method == "lora"
+    assert planning.plan(RECIPE, Shape(5_000, 1_000, rows=6_000), "cpu").method == "final_hidden"
+    slow = planning.plan(replace(RECIPE, method="lora"), Shape(5_000, 1_000, rows=6_000), "cpu")
+    assert any("without a GPU" in note for note in slow.notes)
 
 
 def test_caps_hold_for_people_and_conversations() -> None:
-    plan = planning.plan(RECIPE, Shape(1_500, 300, rows=10_800))
-    units = [row % 1_800 for row in range(10_800)]
-    data = TrainingData(units, [unit >= 1_500 for unit in range(1_800)], conversations=[[]] * 10_800)
-    train, held_out = chat.chosen_rows(plan, data)
-    assert len({units[row] for row in train}) == chat.LARGEST_TRAIN_UNITS
-    assert len(train) == chat.LARGEST_TRAIN_UNITS * chat.CONVERSATIONS_PER_UNIT
-    assert {units[row] for row in held_out} <= set(range(1_500, 1_800))
-    assert len({units[row] for row in held_out}) == chat.LARGEST_HELD_OUT_UNITS
+    plan = planning.plan(RECIPE, Shape(7_500, 300, rows=46_800))
+    units = [row % 7_800 for row in range(46_800)]
+    data = TrainingData(units, [unit >= 7_500 for unit in range(7_800)], conversations=[[]] * 46_800)
+    train, held_out = chosen_rows(plan, data)
+    assert len({units[row] for row in train}) == chat_plans.LARGEST_TRAIN_UNITS
+    assert len(train) == chat_plans.LARGEST_READ
+    assert {units[row] for row in held_out} <= set(range(7_500, 7_800))
+    assert len({units[row] for row in held_out}) == chat_plans.LARGEST_HELD_OUT_UNITS
+
+
+def test_few_people_may_bring_several_conversations_each() -> None:
+    assert planning.plan(RECIPE, Shape(1_000, 200, rows=4_800)).settings["conversations_each"] == 4
+    assert planning.plan(RECIPE, Shape(3_000, 200, rows=12_800)).settings["conversations_each"] == 2
+
+
+def test_the_plan_says_what_to_expect() -> None:
+    many = planning.plan(RECIPE, Shape(5_000, 1_000, rows=6_000))
+    few = planning.plan(replace(RECIPE, epsilon=1.0), Shape(160, 40, rows=200))
+    assert many.settings["expected_quality"] == "good"
+    assert 0 < float(many.settings["expected_low"]) < float(many.settings["expected_high"]) < 1
+    assert few.settings["expected_quality"] == "too small"
+    assert any("Do not bother" in note for note in few.notes)
+    assert not any("Do not bother" in note for note in many.notes)
 
 
 def test_too_few_people_are_refused() -> None:

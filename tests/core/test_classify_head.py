@@ -58,13 +58,19 @@ def test_it_works(models_dir: Path) -> None:
     assert trained.metrics["accuracy"] == pytest.approx(_exact(trained, models_dir), abs=0.1)
     tensors, config = artifacts.load(artifacts.dump(trained.tensors, trained.config))
     assert config["labels"] == list(plan.recipe.labels)
+    found = trained.report["calibration"]
+    assert config["temperature"] == found["temperature"] != plan.settings["temperature"]
+    assert sum(row["people"] for row in found["bins"]) == pytest.approx(
+        shape_of(DATA).held_out_units, rel=0.3
+    )
+    assert found["noise_error"] == plan.mechanisms[-1].sigma
     assert set(tensors) == {"head.weight", "head.bias"}
     assert tensors["head.weight"].shape == (3, 32)
 
 
 def test_every_block_is_charged_before_it_runs(models_dir: Path) -> None:
     plan = planning.plan(make_recipe("head"), shape_of(DATA))
-    charged = {"train": 0, "held_out": 0}
+    charged = {"train": 0, "held_out": 0, "calibration": 0}
     for event in train(plan, DATA, models_dir=models_dir):
         if isinstance(event, Charge):
             assert event.first == charged[event.mechanism]
@@ -90,7 +96,7 @@ def test_progress_ends_at_the_planned_epsilon(models_dir: Path) -> None:
 
 def _until(events: list[Event], count: int) -> tuple[Checkpoint, dict[str, int]]:
     """The last checkpoint and what is spent when a run dies after `count` charges, before their steps are saved."""
-    spent, checkpoint = {"train": 0, "held_out": 0}, None
+    spent, checkpoint = {"train": 0, "held_out": 0, "calibration": 0}, None
     charges = 0
     for event in events:
         if isinstance(event, Charge):
@@ -125,7 +131,7 @@ def test_a_run_whose_steps_are_used_up_still_ends(models_dir: Path) -> None:
     plan = planning.plan(make_recipe("head"), shape_of(DATA))
     events = list(train(plan, DATA, models_dir=models_dir))
     last = [event for event in events if isinstance(event, Checkpoint)][-1]
-    spent = {"train": plan.steps, "held_out": 7}
+    spent = {"train": plan.steps, "held_out": 7, "calibration": 1}
     again = list(train(plan, DATA, models_dir=models_dir, resume=last, spent=spent))
     assert [event.mechanism for event in again if isinstance(event, Charge)] == ["held_out"]
     assert isinstance(again[-1], Trained)
@@ -159,13 +165,12 @@ def test_recipe_numbers() -> None:
     labels = tuple(f"class {index}" for index in range(21))
     plan = planning.plan(Recipe("classification", "minilm-l6", labels=labels), shape)
     mu = accounting.gaussian_mu(8.0, 1e-5)
-    train_step, held_out = plan.mechanisms
+    train_step, held_out, calibration = plan.mechanisms
     assert plan.steps == round(0.9 * math.sqrt(mu * 17_285))
     assert (train_step.clip, train_step.sampling_rate) == (0.15, 1.0)
     assert train_step.sigma == pytest.approx(math.sqrt(plan.steps) / mu)
     assert plan.settings["learning_rate"] == pytest.approx(0.3 * mu * 17_285 / (math.sqrt(plan.steps) * 0.15))
-    assert plan.settings["name_start"] is False
-    assert held_out.partition == "held_out"
+    assert {held_out.partition, calibration.partition} == {"held_out"}
     assert held_out.count == 8
     fewer = planning.plan(Recipe("classification", "minilm-l6", labels=labels, max_steps=20), shape)
     assert fewer.steps == fewer.mechanisms[0].count == 20
@@ -188,7 +193,7 @@ def test_recipe_numbers() -> None:
         ({}, 0, "no_rows"),
     ],
 )
-@pytest.mark.parametrize("method", ["head", "lora"])
+@pytest.mark.parametrize("method", ["head", "lora", "full"])
 def test_refuses_what_cannot_be_private_or_useful(
     method: str, changes: dict[str, object], units: int, code: str
 ) -> None:

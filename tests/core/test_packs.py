@@ -80,7 +80,7 @@ def test_the_clinic_has_21_chapters_of_unique_descriptions() -> None:
 
 
 def test_the_bank_has_topics_returning_customers_and_conversations() -> None:
-    messages, conversations = PACKS["finance"].samples
+    messages, conversations, _loans = PACKS["finance"].samples
     rows = list(csv.reader(io.StringIO(built(messages).decode())))[1:]
     per_customer = Counter(customer for customer, _, _ in rows)
     assert len({topic for _, _, topic in rows}) == 10

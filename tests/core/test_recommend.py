@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +11,13 @@ from hypothesis import strategies as st
 
 from modeling.core import planning
 from modeling.core.heads import recommend
-from modeling.core.recommend_scores import ItemModel, recommend_scores
-from modeling.core.recommend_solution import solve
+from modeling.core.noise import NoiseSource
+from modeling.core.recommend_rounds import Rounds, weights
+from modeling.core.recommend_scores import HISTORY, POPULAR, ItemModel, recommend_scores
+from modeling.core.recommend_solution import log_share
 from modeling.core.recommend_statistics import (
     POPULARITY_SHARES,
+    SECOND_SHARES,
     SSR_SHARES,
     catalogue_features,
     collect,
@@ -25,51 +26,20 @@ from modeling.core.recommend_statistics import (
     stacked_size,
     unstack,
 )
-from modeling.core.spending import Spending
 from modeling.core.types import (
-    Array,
     CannotTrain,
-    Charge,
-    Checkpoint,
     CoreError,
-    HeldOut,
-    Plan,
-    Recipe,
     Shape,
-    Trained,
     TrainingData,
 )
-
-ITEMS, WIDTH = 60, 8
-MODELS_DIR = Path(os.environ["MODELS_DIR"])
-RECIPE = Recipe(task="recommendation", base="minilm-l6", epsilon=8.0)
-
-
-def embeddings(seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal((ITEMS, WIDTH)).astype(np.float32)
-
-
-def people(count: int, seed: int = 1) -> list[list[int]]:
-    """Each likes the items on one side of a random direction of the text's space; item 0 is everybody's."""
-    source, places = np.random.default_rng(seed), embeddings()
-    found = []
-    for _ in range(count):
-        wanted = places @ source.standard_normal(WIDTH) + source.gumbel(size=ITEMS)
-        found.append([0, *np.argsort(-wanted)[: source.integers(3, 9)].tolist()])
-    return found
-
-
-def plan_for(units: int, *, held_out: int = 100, epsilon: float | None = 8.0, method: str = "auto") -> Plan:
-    reason = "a test" if epsilon is None else ""
-    recipe = replace(RECIPE, epsilon=epsilon, method=method, privacy_off_reason=reason)
-    return planning.plan(recipe, Shape(units, held_out, rows=units * 5, items=ITEMS))
+from tests.core.shoppers import ITEMS, RECIPE, data_of, embeddings, people, plan_for
 
 
 @settings(max_examples=150, deadline=None)
 @given(
     history=st.lists(st.integers(-3, ITEMS + 3), max_size=ITEMS * 2),
     seed=st.integers(0, 5),
-    shares=st.sampled_from([SSR_SHARES, POPULARITY_SHARES]),
+    shares=st.sampled_from([SSR_SHARES, SECOND_SHARES, POPULARITY_SHARES]),
 )
 def test_nobody_moves_the_stacked_statistics_by_more_than_one(
     history: list[int], seed: int, shares: dict[str, float]
@@ -84,7 +54,7 @@ def test_nobody_moves_the_stacked_statistics_by_more_than_one(
 def test_a_full_history_does_move_them() -> None:
     features = catalogue_features(embeddings())
     moved = stack(collect(item_sets([[1, 2, 3, 4]], ITEMS), features), SSR_SHARES)
-    assert np.linalg.norm(moved) > 0.99 * np.sqrt(0.75)  # w of the taste part is 1/2 with four items
+    assert np.linalg.norm(moved) > 0.99
 
 
 def test_the_stack_can_be_undone() -> None:
@@ -109,7 +79,7 @@ def test_the_statistics_equal_a_loop_over_people() -> None:
             continue
         w = 1 / np.sqrt(len(items))
         total = features[items].sum(axis=0)
-        taste += w * np.outer(total, total) / (total @ total)
+        taste += np.outer(total, total) / (total @ total)
         for item in items:
             popularity[item] += w
             rest = total - features[item]
@@ -120,37 +90,44 @@ def test_the_statistics_equal_a_loop_over_people() -> None:
 
 
 @pytest.mark.parametrize(
-    ("units", "epsilon", "method"),
+    ("units", "epsilon", "method", "rounds"),
     [
-        (604, 8.0, "popularity"),
-        (5_000, 8.0, "popularity"),
-        (15_000, 8.0, "ssr"),
-        (15_000, 3.0, "ssr"),
-        (15_000, 1.0, "popularity"),
-        (40_000, 1.0, "ssr"),
-        (604, None, "popularity"),
-        (5_000, None, "ssr"),
+        (604, 8.0, "popularity", 1),
+        (5_000, 1.0, "popularity", 1),
+        (5_000, 3.0, "ssr", 1),
+        (15_000, 8.0, "ssr", 2),
+        (15_000, 1.0, "ssr", 1),
+        (45_000, 1.0, "ssr", 2),
+        (604, None, "popularity", 1),
+        (5_000, None, "ssr", 2),
     ],
 )
-def test_the_gate_by_people_and_epsilon(units: int, epsilon: float | None, method: str) -> None:
+def test_the_gate_by_people_and_epsilon(units: int, epsilon: float | None, method: str, rounds: int) -> None:
     plan = plan_for(units, epsilon=epsilon)
-    assert plan.method == method
-    assert bool(plan.notes) == (method == "popularity")
+    assert (plan.method, plan.steps) == (method, rounds)
+    assert any("cannot learn personal taste" in note for note in plan.notes) == (method == "popularity")
+    assert any("Privacy is off" in note for note in plan.notes) == (epsilon is None)
+    assert plan.settings["expected_of"] == "popularity"
+    assert 0 < plan.settings["expected_low"] < plan.settings["expected_high"]
 
 
 def test_the_fallback_says_why() -> None:
-    assert plan_for(604).notes == (
-        (
-            "With 604 people at epsilon 8 a private model cannot learn personal taste; "
-            "you get private popularity and catalogue similarity."
-        ),
+    assert plan_for(604).notes[0] == (
+        "With 604 people at epsilon 8 a private model cannot learn personal taste; "
+        "you get private popularity and catalogue similarity."
     )
 
 
-def test_a_plan_meets_its_epsilon_with_one_release() -> None:
-    plan = plan_for(15_000, held_out=3_000)
+def test_counts_that_would_be_noise_are_refused() -> None:
+    with pytest.raises(CannotTrain, match="do not bother"):
+        plan_for(300, epsilon=1.0)
+
+
+@pytest.mark.parametrize(("units", "rounds"), [(5_000, 1), (15_000, 2)])
+def test_a_plan_meets_its_epsilon_with_its_releases(units: int, rounds: int) -> None:
+    plan = plan_for(units, held_out=3_000)
     assert plan.epsilon == pytest.approx(8.0, abs=0.02)
-    assert [item.count for item in plan.mechanisms] == [1, 1]
+    assert [item.count for item in plan.mechanisms] == [rounds, 1]
     assert plan.mechanisms[1].partition == "held_out"
 
 
@@ -161,36 +138,33 @@ def test_a_catalogue_of_a_few_items_is_refused() -> None:
 
 @pytest.fixture(scope="module")
 def data() -> TrainingData:
-    histories = people(4_000)
-    held_out = [index % 8 == 0 for index in range(len(histories))]
-    catalogue = [(f"item-{number}", f"text {number}") for number in range(ITEMS)]
-    return TrainingData(range(len(histories)), held_out, histories=histories, catalogue=catalogue)
+    return data_of()
+
+
+def made(data: TrainingData, *, method: str = "ssr", rounds: int = 2, sigma: float = 0.0) -> ItemModel:
+    """A model of the synthetic people, without noise unless asked."""
+    found = rounds_of(data, method=method, rounds=rounds, sigma=sigma)
+    tensors, parts = found.artifact()
+    items = [item for item, _ in data.catalogue]
+    return ItemModel(tensors, {"method": method, "items": items, "parts": parts})
+
+
+def rounds_of(data: TrainingData, *, method: str = "ssr", rounds: int = 2, sigma: float = 0.0) -> Rounds:
+    found = Rounds(method, catalogue_features(embeddings()), sigma)
+    sets, source = item_sets(data.histories, ITEMS), np.random.default_rng(3)
+    while len(found.released) < rounds:
+        found.take(found.release(sets, source.standard_normal))
+    return found
 
 
 @pytest.fixture(scope="module")
 def model(data: TrainingData) -> ItemModel:
-    """SSR without noise on the synthetic people."""
-    features = catalogue_features(embeddings())
-    exact = collect(item_sets(data.histories, ITEMS), features)
-    found = solve(exact, features, 0.0)
-    tensors = {
-        "items.B": found.B,
-        "items.features": features,
-        "items.log_p": found.log_p,
-        "direction": found.direction,
-    }
-    return ItemModel(tensors, {"method": "ssr", "items": [item for item, _ in data.catalogue]})
+    return made(data)
 
 
 def without_vectors(model: ItemModel) -> ItemModel:
     """The same model with nothing left but popularity."""
-    tensors = {
-        "items.B": np.zeros_like(model.B),
-        "items.features": model.features,
-        "items.log_p": model.log_p,
-        "direction": model.direction,
-    }
-    return ItemModel(tensors, {"method": "ssr", "items": model.ids})
+    return ItemModel({"items.log_p": model.log_p.astype(np.float32)}, {"items": model.ids, "parts": []})
 
 
 def test_learned_taste_beats_popularity(model: ItemModel, data: TrainingData) -> None:
@@ -208,6 +182,102 @@ def test_a_cold_person_gets_popularity(model: ItemModel) -> None:
     assert [score for _, score in first] == sorted((score for _, score in first), reverse=True)
 
 
+def test_an_answer_rests_on_known_items_or_on_everybody(model: ItemModel) -> None:
+    assert model.basis(["gone", "item-3"]) == HISTORY
+    assert model.basis(["gone", "also gone"]) == POPULAR
+    assert model.basis([]) == POPULAR
+    assert without_vectors(model).basis(["item-3"]) == POPULAR
+
+
+def test_a_repeated_item_counts_once(model: ItemModel) -> None:
+    once = recommend_scores(model, history=["item-3", "item-9"], k=5)
+    assert recommend_scores(model, history=["item-3", "item-9", "item-3", "unknown"], k=5) == once
+
+
+def test_an_item_that_nobody_chose_is_still_found_by_its_text(data: TrainingData) -> None:
+    cold = 7
+    histories = [[item for item in history if item != cold] for history in data.histories]
+    model = made(replace(data, histories=histories))
+    alike = model.score_similar(cold)
+    places = embeddings()
+    told = places @ places[cold]
+    told[cold] = alike[cold] = -np.inf
+    assert len(set(np.argsort(-told)[:10]) & set(np.argsort(-alike)[:10])) >= 4
+
+
+def test_an_item_of_which_little_is_known_gets_a_short_vector(data: TrainingData) -> None:
+    found = rounds_of(data, rounds=1, sigma=3.0).learned[0]
+    lengths = np.linalg.norm(found.soft, axis=1)
+    assert lengths.max() <= 1
+    exact = rounds_of(data, rounds=1).learned[0]
+    assert exact.certainty > found.certainty
+    often = np.argsort(-np.bincount(np.concatenate(data.histories), minlength=ITEMS))
+    assert lengths[often[:15]].mean() > lengths[often[-15:]].mean()
+
+
+def test_every_part_of_every_release_has_its_share_of_the_noise(data: TrainingData) -> None:
+    """sigma / sqrt(share) on each part, over the releases that a model is made from."""
+    sigma, sets = 2.0, item_sets(data.histories[:50], ITEMS)
+    found = Rounds("ssr", catalogue_features(embeddings()), sigma)
+    for shares in (SSR_SHARES, SECOND_SHARES):
+        assert found.shares == shares
+        features = found.asked_in
+        exact, noised = collect(sets, features), found.release(sets, NoiseSource().normal)
+        parts = unstack(noised, shares, *features.shape)
+        for name, share in shares.items():
+            error = np.asarray(getattr(parts, name) - getattr(exact, name))
+            entries = (
+                error[~np.eye(len(error), dtype=bool)] * np.sqrt(2) if name == "taste" else error.ravel()
+            )
+            spread = 6 / np.sqrt(2 * entries.size / (2 if name == "taste" else 1))
+            assert np.std(entries) == pytest.approx(sigma / np.sqrt(share), rel=spread), name
+        found.take(noised)
+
+
+@settings(max_examples=60, deadline=None)
+@given(history=st.lists(st.integers(0, ITEMS - 1), max_size=ITEMS), heavy=st.booleans())
+def test_nobody_moves_the_second_release_by_more_than_one(history: list[int], heavy: bool) -> None:
+    """Given the first release, which is public, the second one's exact statistics move by at most 1."""
+    first = Rounds("ssr", catalogue_features(embeddings()), 1.0)
+    others = item_sets(people(30), ITEMS)
+    first.take(first.release(others, np.random.default_rng(0).standard_normal))
+    included = [*others, *item_sets([list(range(ITEMS)) if heavy else history], ITEMS)]
+    assert np.linalg.norm(first.exact(included) - first.exact(others)) <= 1 + 1e-9
+
+
+def test_a_stored_state_means_the_same_where_directions_come_with_other_signs(data: TrainingData) -> None:
+    found = rounds_of(data, sigma=1.0)
+    stored = found.state()
+    assert set(stored) == {"released.0", "released.1", "asked.1"}
+    again = Rounds("ssr", found.features, 1.0)
+    again.restore(stored)
+    np.testing.assert_array_equal(
+        found.artifact()[0]["round1.vectors"], again.artifact()[0]["round1.vectors"]
+    )
+    stored["asked.1"] = -stored["asked.1"]  # as another machine would have asked, had it found these
+    turned = Rounds("ssr", found.features, 1.0)
+    turned.restore(stored)
+    np.testing.assert_array_equal(turned.artifact()[0]["round1.features"], stored["asked.1"])
+
+
+def test_where_little_is_known_the_catalogue_speaks() -> None:
+    taste, neighbour, similar = weights([0.05, 0.1])
+    assert similar == 1.0
+    assert taste[0] == taste[1]
+    assert weights([0.6, 0.8])[1][0] == 0.0  # a certain last round speaks alone
+    assert weights([]) == ([], [], 2.0)
+    assert sum(neighbour) < sum(weights([0.5])[1])
+
+
+def test_log_popularity_keeps_the_order_that_the_noise_allows() -> None:
+    counts = np.array([500.0, 200.0, 60.0, *([3.0] * 60)])
+    exact = log_share(counts, 0.0)
+    np.testing.assert_allclose(exact, np.log(counts / counts.sum()), rtol=1e-4)
+    noised = log_share(counts + 10.0 * np.random.default_rng(1).standard_normal(counts.size), 10.0)
+    assert list(np.argsort(-noised)[:3]) == [0, 1, 2]
+    assert np.ptp(noised[3:]) < 1.5  # what could all be noise comes out nearly alike
+
+
 def test_history_and_excluded_items_do_not_come_back(model: ItemModel) -> None:
     history, exclude = ["item-1", "item-2", "item-unknown"], ["item-0"]
     found = [item for item, _ in recommend_scores(model, history=history, exclude=exclude, k=ITEMS)]
@@ -218,7 +288,7 @@ def test_history_and_excluded_items_do_not_come_back(model: ItemModel) -> None:
 def test_similar_items_leave_popularity_out(model: ItemModel) -> None:
     found = recommend_scores(model, similar_to="item-5", k=5)
     assert "item-5" not in [item for item, _ in found]
-    expected = model.unit_B @ model.unit_B[5]
+    expected = model.parts[-1].soft @ model.parts[-1].soft[5]
     closest = np.argsort(-expected)[1:6]
     assert len({f"item-{number}" for number in closest} & {item for item, _ in found}) >= 2
 
@@ -233,39 +303,3 @@ def test_the_hidden_item_score_is_bounded(model: ItemModel) -> None:
     assert scores.min() >= 0
     assert scores.max() <= 1
     assert not scores[-1].any()
-
-
-@pytest.mark.real_weights
-@pytest.mark.parametrize("epsilon", [8.0, None])
-def test_a_job_charges_before_it_releases(data: TrainingData, epsilon: float | None) -> None:
-    plan = plan_for(3_500, held_out=500, epsilon=epsilon, method="popularity" if epsilon else "ssr")
-    events = list(recommend.SsrHead().train(plan, data, models_dir=MODELS_DIR, resume=None, spent={}))
-    charges = [event.mechanism for event in events if isinstance(event, Charge)]
-    assert charges == (["train", "held_out"] if epsilon else [])
-    kinds = [type(event) for event in events]
-    if epsilon:
-        assert kinds.index(Charge) < kinds.index(Checkpoint)
-    assert HeldOut in kinds
-    assert isinstance(events[-1], Trained)
-    assert events[-1].config["items"][0] == "item-0"
-    assert 0 < events[-1].metrics["hit_rate_at_20"] <= 1
-
-
-@pytest.mark.real_weights
-def test_a_resumed_job_releases_nothing_twice(data: TrainingData) -> None:
-    plan = plan_for(3_500, held_out=500)
-    head = recommend.SsrHead()
-    events = list(head.train(plan, data, models_dir=MODELS_DIR, resume=None, spent={}))
-    checkpoint = next(event for event in events if isinstance(event, Checkpoint))
-    spent = {"train": 1, "held_out": 1}
-    again = list(head.train(plan, data, models_dir=MODELS_DIR, resume=checkpoint, spent=spent))
-    assert not [event for event in again if isinstance(event, Charge | HeldOut)]
-    first, second = events[-1], again[-1]
-    assert isinstance(first, Trained)
-    assert isinstance(second, Trained)
-    np.testing.assert_array_equal(first.tensors["items.log_p"], second.tensors["items.log_p"])
-
-
-def test_a_lost_release_cannot_be_repeated() -> None:
-    with pytest.raises(CoreError, match="reserved"):
-        Spending(plan_for(3_500), {"train": 1}).charge("train", 1)

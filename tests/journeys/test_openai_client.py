@@ -87,12 +87,16 @@ def test_from_file_to_model(client: openai.OpenAI, acme: Tenant, tiny: None) -> 
     events = list(client.fine_tuning.jobs.list_events(job.id, limit=5))
     assert [event.seq for event in events] == list(range(len(events), 0, -1))  # type: ignore[attr-defined]
     assert any(event.type == "metrics" for event in events)
-    assert list(client.fine_tuning.jobs.checkpoints.list(job.id)) == []
+    checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id))
+    assert checkpoints[0].fine_tuned_model_checkpoint == done.fine_tuned_model
+    assert [one.step_number for one in checkpoints] == sorted(
+        (c.step_number for c in checkpoints), reverse=True
+    )
 
     model = client.models.retrieve(done.fine_tuned_model)
     assert model.owned_by == acme.slug
     names = [one.id for one in client.models.list()]
-    assert names == [done.fine_tuned_model, "minilm-l6", "smollm2-135m"]
+    assert names == [done.fine_tuned_model, "minilm-l6", "smollm2-135m", "tabular"]
     with pytest.raises(openai.ConflictError):
         client.models.delete(done.fine_tuned_model)  # its endpoint still answers
     httpx.delete(

@@ -31,3 +31,11 @@ def words_file(api: Any, acme: Any, tiny: Path) -> str:
     from tests.modeling.clinic import uploaded, words_csv
 
     return uploaded(api, acme, words_csv(700))
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_models: Path, database: None) -> Any:
+    """A finished private job with its receipt, card and ledger; tests only read it."""
+    from tests.modeling.finished import Run
+
+    return Run(tiny_models)

@@ -12,6 +12,7 @@ from channels.routing import URLRouter
 
 from modeling import looking
 from modeling.actions import events
+from modeling.actions.telling import Told
 from modeling.models import Job, JobEvent
 from modeling.routing import websocket_urlpatterns
 from saas.lib import live
@@ -38,7 +39,7 @@ def announce(acme: Tenant, job: Job) -> Announce:
     def write(number: int) -> None:
         for index in range(number):
             with scope(acme):
-                events.announce(job, JobEvent.Kind.METRICS, f"Step {index}.", step=index)
+                events.announce(job, JobEvent.Kind.METRICS, f"Step {index}.", data=Told({"step": index}))
 
     return sync_to_async(write, thread_sensitive=False)
 

@@ -10,9 +10,10 @@ from django.db.models import F
 from billing.models import UsageEvent
 from modeling.actions import chain, endings, running, training
 from modeling.actions import jobs as job_actions
+from modeling.core.types import Progress
 from modeling.models import Endpoint, EndpointChange, Job, JobEvent, ModelVersion, PrivacyEntry
 from modeling.queries.privacy import spending_of
-from modeling.tasks.jobs import stop_tenant_jobs, sweep, train_job
+from modeling.tasks.jobs import note_loss, stop_tenant_jobs, sweep, train_job
 from tenants import vault
 from tenants.actions import restore_tenant, suspend_tenant
 from tenants.audit import SYSTEM
@@ -122,7 +123,100 @@ def test_a_job_whose_worker_dies_three_times_is_given_up(acme: Tenant, job: Job)
     done = row_of(acme, job.public_id)
     assert done.state == Job.State.FAILED
     assert done.error["code"] == "attempts_exhausted"
+    assert done.error["attempts"] == ["worker_lost"] * 3
+    assert "3 times" in done.error["message"]
+    assert "disappeared without a word" in done.error["message"]
     assert done.epoch == 4  # a fourth epoch: whoever is still running is fenced
+
+
+def poisoned(tenant: Tenant, job: Job, errors: list[BaseException], monkeypatch: pytest.MonkeyPatch) -> Job:
+    """Three attempts that each end so after a block that was charged."""
+    import modeling.actions.training as running_it
+
+    real = running_it._take
+
+    def broken(attempt: Any, event: Any) -> None:
+        real(attempt, event)
+        if isinstance(event, Progress):
+            raise errors.pop(0)
+
+    monkeypatch.setattr(running_it, "_take", broken)
+    while errors:
+        kind = type(errors[0])
+        if kind is MemoryError:  # it does not rise: the pool's parent would fall with it
+            train_job(tenant_id=str(tenant.pk), job_id=str(job.pk))
+        else:
+            with pytest.raises(kind):
+                train_job(tenant_id=str(tenant.pk), job_id=str(job.pk))
+    sweep()
+    return row_of(tenant, job.public_id)
+
+
+def test_a_poison_job_names_what_happened_and_keeps_what_was_charged(
+    acme: Tenant, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = "patient 17 has diabetes"
+    errors: list[BaseException] = [
+        MemoryError(secret),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+        KeyError(secret),
+    ]
+    done = poisoned(acme, job, errors, monkeypatch)
+    assert (done.state, done.attempts) == (Job.State.FAILED, 3)
+    assert done.error["attempts"] == ["out_of_memory", "out_of_memory", "internal_error"]
+    assert "(1) its worker ran out of memory" in done.error["message"]
+    assert "(3) an error inside Cloister stopped it (KeyError)" in done.error["message"]
+    assert "Nothing was billed" in done.error["message"]
+    with scope(acme):
+        told = JobEvent.objects.of(acme).filter(job=job)
+        assert [event.level for event in told if "cause" in event.data] == ["warn"] * 3
+        assert not [event for event in told if secret in f"{event.message} {event.data}"]
+        assert not UsageEvent.objects.of(acme).filter(request_id=done.public_id).exists()
+        closing = PrivacyEntry.objects.of(acme).order_by("-seq")[0]
+        assert (closing.kind, closing.mechanism["counts"]) == ("failed", done.spent)
+        assert closing.epsilon == done.epsilon > 0
+        assert done.spent["train"] > 0
+        assert 0 < spending_of(acme, closing.account).used < 8
+
+
+def test_a_lost_attempt_is_followed_by_smaller_micro_batches(api: Any, acme: Tenant, words_file: str) -> None:
+    """The same logical batch and the same epsilon; a worker that stopped in good order changes nothing."""
+    from modeling.core import memory
+
+    job = row_of(acme, started(api, words_file, method="lora", max_steps=3)["id"])
+    seen: list[int] = []
+    real = memory.MicroBatches.__init__
+
+    def noted(self: Any, rows: Any, *, tokens: int) -> None:
+        seen.append(tokens)
+        real(self, rows, tokens=tokens)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory.MicroBatches, "__init__", noted)
+        training.run(claimed(acme, job), is_stopping=Stop(6))
+        claimed(acme, job)  # a worker that is gone without a word
+        lease_runs_out(acme, job.pk)
+        done = train(acme, job.public_id)
+    assert done.state == Job.State.SUCCEEDED, done.error
+    assert seen == [seen[0], seen[0] // 2]
+    assert done.epsilon is not None
+    assert done.epsilon <= 8.0
+
+
+def test_a_child_known_to_be_dead_frees_its_job_at_once(acme: Tenant, job: Job) -> None:
+    lease = running.claim(acme.pk, job.pk, worker="train@host:7#message1")
+    assert lease is not None
+    ids = {"tenant_id": str(acme.pk), "job_id": str(job.pk)}
+    note_loss(**ids, message="another1-and-more", cause="worker_killed")
+    assert row_of(acme, job.public_id).state == Job.State.RUNNING  # not that message's job
+    note_loss(**ids, message="message1-and-more", cause="worker_killed")
+    after = row_of(acme, job.public_id)
+    assert (after.state, after.attempts, after.epoch) == (Job.State.QUEUED, 1, lease.epoch + 1)
+    assert running.renew(lease) is False
+    assert train(acme, job.public_id).state == Job.State.SUCCEEDED
+    with scope(acme):
+        told = JobEvent.objects.of(acme).get(job=job, data__has_key="cause")
+        assert "killed by the system" in told.message
 
 
 def test_a_bug_drops_the_lease_and_rises(acme: Tenant, job: Job) -> None:

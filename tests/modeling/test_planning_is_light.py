@@ -16,7 +16,7 @@ print("torch" in sys.modules or {extra})
 """
 
 
-@pytest.mark.parametrize("task", ["classification", "recommendation"])
+@pytest.mark.parametrize("task", ["classification", "recommendation", "chat"])
 def test_the_default_heads_are_planned_without_torch(task: str) -> None:
     assert _loads_torch(task, extra="False") == "False"
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from modeling.models import Job, Worker
+from modeling.actions import running
+from modeling.models import Job, JobEvent, Worker
 from tenants.models import Tenant
+from tenants.scope import scope
 from tests.modeling.clinic import row_of, started, words_csv
 
 pytestmark = pytest.mark.slow
@@ -85,3 +87,29 @@ def test_from_upload_to_model_and_a_worker_that_stops_in_between(
         assert done.spent["train"] == done.plan["steps"]
     finally:
         stopped(again)
+
+
+def test_a_killed_training_process_is_replaced_at_once(
+    api: Any, acme: Tenant, tiny: Path, quick: None
+) -> None:
+    """kill -9, as the kernel does when memory is out: the parent says so, and the job goes on long before its lease."""
+    training = worker("train", tiny)
+    try:
+        until(lambda: Worker.objects.filter(kind="train").exists())
+        file_id = api.upload("words.csv", words_csv(1_500)).json()["id"]
+        job_id = started(api, file_id, method="lora", max_steps=24, privacy={"epsilon": 2})["id"]
+        until(lambda: row_of(acme, job_id).spent.get("train", 0) > 1)
+        before = row_of(acme, job_id)
+        killed_at = time.monotonic()
+        os.kill(int(before.worker.rpartition("#")[0].rpartition(":")[2]), signal.SIGKILL)
+        until(lambda: row_of(acme, job_id).epoch > before.epoch + 1, seconds=40)  # freed, then claimed again
+        assert time.monotonic() - killed_at < running.LEASE.total_seconds()
+        until(lambda: state(acme, job_id) == Job.State.SUCCEEDED)
+    finally:
+        stopped(training)
+    done = row_of(acme, job_id)
+    assert done.attempts == 2
+    assert done.spent["train"] == done.plan["steps"]
+    with scope(acme):
+        lost = JobEvent.objects.of(acme).get(job=done, data__has_key="cause")
+        assert (lost.data["cause"], lost.data["attempt"]) == ("worker_killed", 1)

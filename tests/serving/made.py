@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from modeling.core import artifacts
+from modeling.core import artifacts, bases
+from modeling.core.chat_tokens import ChatTokens
 from modeling.core.types import Tensors
 from modeling.serving.client import ask_once
 from modeling.serving.wire import EngineRefusal
@@ -118,6 +119,22 @@ class Artifacts:
             tensors[f"lora.{name}.B"] = chance.normal(0, 0.1, (WIDTH, rank)).astype(np.float32)
         return self.seal(tensors, config | {"method": "lora", "rank": rank, "alpha": 2 * rank}, tenant=tenant)
 
+    def full(self, tenant: str = "acme", *, seed: int = 0) -> Made:
+        """A classifier with layers of its own: some of the first and the last layer's parameters, changed a little."""
+        tensors, config = head_parts(5, seed)
+        chance = np.random.default_rng(seed + 2000)
+        names = {
+            "embeddings.LayerNorm.weight": (WIDTH,),
+            "encoder.layer.0.attention.self.key.weight": (WIDTH, WIDTH),
+            "encoder.layer.0.attention.self.value.bias": (WIDTH,),
+            "encoder.layer.5.attention.self.query.weight": (WIDTH, WIDTH),
+            "encoder.layer.5.intermediate.dense.weight": (4 * WIDTH, WIDTH),
+            "encoder.layer.5.output.LayerNorm.bias": (WIDTH,),
+        }
+        for name, shape in names.items():
+            tensors[f"full.{name}"] = chance.normal(0, 0.05, shape).astype(np.float32)
+        return self.seal(tensors, config | {"method": "full"}, tenant=tenant)
+
     def chat(self, tenant: str = "acme", *, seed: int = 0, scale: float = 0.05) -> Made:
         """A final-hidden adapter for the chat base."""
         chance = np.random.default_rng(seed)
@@ -128,6 +145,19 @@ class Artifacts:
         }
         config = {"task": "chat", "base": "smollm2-135m", "method": "final_hidden"}
         return self.seal(tensors, config, tenant=tenant)
+
+    def chat_layers(self, tenant: str = "acme", *, seed: int = 0, scale: float = 0.05) -> Made:
+        """Adapters in the top layers of the chat base, from the answer's opening on."""
+        chance = np.random.default_rng(seed)
+        tensors: Tensors = {}
+        for layer in range(26, 30):
+            for part, wide in (("self_attn.o_proj", 576), ("mlp.down_proj", 1536)):
+                name = f"lora.model.layers.{layer}.{part}"
+                tensors[f"{name}.A"] = chance.normal(0, scale, (4, wide)).astype(np.float32)
+                tensors[f"{name}.B"] = chance.normal(0, scale, (576, 4)).astype(np.float32)
+        opening = ChatTokens(bases.path(MODELS, "smollm2-135m")).opening()
+        config = {"task": "chat", "base": "smollm2-135m", "method": "top_layers", "rank": 4, "alpha": 4.0}
+        return self.seal(tensors, config | {"invocation": opening}, tenant=tenant)
 
     def items(self, tenant: str = "acme", *, count: int = 50, seed: int = 0) -> Made:
         """A recommender over items "item-0"…"""

@@ -129,6 +129,20 @@ async def test_an_adapter_speaks_for_its_tenant_only(client: EngineClient, artif
     assert refusal.value.code == "bad_artifact"
 
 
+async def test_adapters_in_the_top_layers_speak_beside_the_plain_base(
+    client: EngineClient, artifacts: Artifacts
+) -> None:
+    plain = await talk(client, max_tokens=8)
+    none, strong = artifacts.chat_layers("globex", scale=0.0), artifacts.chat_layers("globex", scale=0.5)
+    tuned, same, bare = await asyncio.gather(
+        talk(client, tenant="globex", artifact=strong.body, max_tokens=8),
+        talk(client, tenant="globex", artifact=none.body, max_tokens=8),
+        talk(client, tenant="acme", max_tokens=8),
+    )
+    assert tuned[0] != plain[0]
+    assert same == bare == plain
+
+
 async def test_control_tokens_in_a_message_are_text(client: EngineClient) -> None:
     _, plain = await talk(client, [{"role": "user", "content": "x"}], max_tokens=1)
     _, tricky = await talk(client, [{"role": "user", "content": "x<|im_end|>"}], max_tokens=1)

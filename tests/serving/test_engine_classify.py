@@ -13,8 +13,10 @@ import torch
 from modeling.core import bases
 from modeling.core.encoder import Encoder
 from modeling.core.predictor import classify_probabilities
+from modeling.core.text_model import put_full
 from modeling.core.types import Array
 from modeling.serving.client import EngineClient
+from modeling.serving.wire import EngineRefusal
 from tests.serving.made import MODELS, Artifacts, EngineProcess, Made
 
 pytestmark = pytest.mark.real_weights
@@ -78,12 +80,45 @@ def test_lora_equals_the_merged_weights(engine: EngineProcess, artifacts: Artifa
     assert np.abs(in_order(made, engine.classify(made, *TEXTS)["results"]) - direct).max() < 1e-4
 
 
+def test_full_equals_the_encoder_with_those_layers(engine: EngineProcess, artifacts: Artifacts) -> None:
+    made = artifacts.full(seed=4)
+    model = _encoder().model
+    kept = {name: value.clone() for name, value in model.state_dict().items()}
+    try:
+        put_full(model, made.tensors)
+        direct = classify_probabilities(made.tensors, made.config, features(*TEXTS))
+    finally:
+        model.load_state_dict(kept)
+    plain = classify_probabilities(made.tensors, made.config, features(*TEXTS))
+    assert np.abs(direct - plain).max() > 1e-2  # the control: the layers matter
+    assert np.abs(in_order(made, engine.classify(made, *TEXTS)["results"]) - direct).max() < 1e-4
+    other = artifacts.head("full-other", classes=5)  # and the base's layers are as they were
+    theirs = classify_probabilities(other.tensors, other.config, features(*TEXTS))
+    assert np.abs(in_order(other, engine.classify(other, *TEXTS)["results"]) - theirs).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("encoder.layer.9.output.dense.bias", (384,)), ("encoder.layer.0.output.dense.bias", (383,))],
+)
+def test_layers_that_do_not_fit_are_refused(
+    engine: EngineProcess, artifacts: Artifacts, name: str, shape: tuple[int, ...]
+) -> None:
+    made = artifacts.full()
+    tensors = {**made.tensors, f"full.{name}": np.zeros(shape, dtype=np.float32)}
+    broken = artifacts.seal(tensors, made.config, tenant="acme")
+    with pytest.raises(EngineRefusal) as refusal:
+        engine.classify(broken, "hello")
+    assert refusal.value.code == "bad_artifact"
+
+
 @pytest.mark.asyncio
 async def test_a_row_in_a_mixed_batch_equals_the_row_alone(
     engine: EngineProcess, artifacts: Artifacts
 ) -> None:
     made = [artifacts.head(f"h{n}", seed=n, classes=3 + 17 * n) for n in range(4)]
     made += [artifacts.lora(f"l{n}", seed=n, rank=(4, 8, 16, 64)[n]) for n in range(4)]
+    made += [artifacts.full(f"f{n}", seed=n) for n in range(2)]
     alone = [engine.classify(one, text, top_k=99)["results"] for one in made for text in TEXTS]
     client = EngineClient(engine.socket)
     asks = [

@@ -108,12 +108,18 @@ async def test_recommend(key: str, acme: Any) -> None:
         similar = (
             await http.post("/v1/recommend", json={"model": version.name, "similar_to": "item-4"})
         ).json()
+        stranger = (
+            await http.post("/v1/recommend", json={"model": version.name, "history": ["nowhere"], "k": 4})
+        ).json()
         unknown = await http.post("/v1/recommend", json={"model": version.name, "similar_to": "x"})
     direct = recommend_scores(model, history=ask["history"], exclude=["item-1"], k=5)
     assert [(row["item"], pytest.approx(row["score"])) for row in answer["items"]] == direct
     assert len(similar["items"]) == 10
+    assert (answer["basis"], similar["basis"]) == ("history", "similar")
+    assert stranger["basis"] == "popular"
+    assert [row["item"] for row in stranger["items"]] == [item for item, _ in recommend_scores(model, k=4)]
     assert error(unknown, 400)["param"] == "similar_to"
-    assert await in_thread(used, acme) == {"predictions": 2}
+    assert await in_thread(used, acme) == {"predictions": 3}
 
 
 async def test_embeddings(key: str, acme: Any) -> None:

@@ -65,7 +65,7 @@ def test_bad_json_is_refused(raw: bytes) -> None:
         ({"inputs": ["ok", " "]}, "inputs[1]"),
         ({"inputs": ["SECRET\0"]}, "inputs[0]"),
         ({"inputs": ["\ud800SECRET"]}, "inputs[0]"),
-        ({"inputs": [{"text": "ok", "more": 1}]}, "inputs[0]"),
+        ({"inputs": [{"text": ["SECRET"]}]}, "inputs[0].text"),
         ({"inputs": ["SECRET" * 20_000]}, "inputs[0]"),
         ({"top_k": 0}, "top_k"),
         ({"top_k": True}, "top_k"),
@@ -119,3 +119,13 @@ def test_embeddings_and_recommend_refuse() -> None:
     assert param(Recommend, {"model": "m", "k": 0}) == "k"
     body = json.dumps({"model": "m", "history": [7, "a"], "user": 5}).encode()
     assert Recommend.read(parse(body)).history == ("7", "a")
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", "x" * 100_001])
+def test_column_names_are_texts_that_can_be_sent_on(name: str) -> None:
+    assert param(Classify, {"model": "m", "inputs": [{"fine": 1}, {name: 1}]}) == "inputs[1]"
+
+
+def test_unusual_column_names_are_taken() -> None:
+    body = {"model": "m", "inputs": [{"": None, "größe in cm": 3, "年龄": "x"}]}
+    assert Classify.read(parse(json.dumps(body).encode())).rows()[0]["年龄"] == "x"

@@ -20,7 +20,10 @@ ROWS_PER_UNIT = 16  # later rows of a unit are left out: a cap on what one perso
 
 @dataclass(frozen=True)
 class Rows:
-    """Texts with their class index and unit, and their embeddings once computed ([n, d])."""
+    """Texts with their class index and unit, and their embeddings once computed ([n, d]).
+
+    `labels` is [n], or [n, K] of 0 and 1 where a row has several labels.
+    """
 
     texts: list[str]
     labels: npt.NDArray[np.int64]
@@ -31,10 +34,18 @@ class Rows:
         """No rows."""
         return Rows([], self.labels[:0], self.units[:0], self.features[:0])
 
+    def only(self, chosen: npt.NDArray[np.int64]) -> Rows:
+        """The chosen rows, without their texts (which nothing needs once there are features)."""
+        return Rows([], self.labels[chosen], self.units[chosen], self.features[chosen])
 
-def split_rows(data: TrainingData) -> tuple[Rows, Rows]:
-    """(train, held out), at most ROWS_PER_UNIT rows a unit, first come first kept; raises CoreError for bad lengths."""
-    if not len(data.texts) == len(data.labels) == len(data.units):
+
+def split_rows(data: TrainingData, *, classes: int = 0) -> tuple[Rows, Rows]:
+    """(train, held out), at most ROWS_PER_UNIT rows a unit, first come first kept; raises CoreError for bad lengths.
+
+    `classes` is the number of labels where rows have several (`data.label_sets`), 0 where they have one.
+    """
+    labels = _label_array(data, classes)
+    if not len(data.texts) == len(labels) == len(data.units):
         raise CoreError("Texts, labels and units differ in number.", code="broken_data")
     parts: tuple[list[int], list[int]] = ([], [])
     seen: dict[int, int] = {}
@@ -42,13 +53,23 @@ def split_rows(data: TrainingData) -> tuple[Rows, Rows]:
         seen[unit] = seen.get(unit, 0) + 1
         if seen[unit] <= ROWS_PER_UNIT:
             parts[bool(data.held_out[unit])].append(row)
-    return _rows(data, parts[0]), _rows(data, parts[1])
+    return _rows(data, labels, parts[0]), _rows(data, labels, parts[1])
 
 
-def _rows(data: TrainingData, chosen: list[int]) -> Rows:
+def _label_array(data: TrainingData, classes: int) -> npt.NDArray[np.int64]:
+    """Class indices [n], or 0 and 1 for each label [n, classes]."""
+    if not classes:
+        return np.array(data.labels, dtype=np.int64)
+    labels = np.zeros((len(data.label_sets), classes), dtype=np.int64)
+    for row, chosen in enumerate(data.label_sets):
+        labels[row, list(chosen)] = 1
+    return labels
+
+
+def _rows(data: TrainingData, labels: npt.NDArray[np.int64], chosen: list[int]) -> Rows:
     return Rows(
         texts=[data.texts[row] for row in chosen],
-        labels=np.array([data.labels[row] for row in chosen], dtype=np.int64),
+        labels=labels[chosen],
         units=np.array([data.units[row] for row in chosen], dtype=np.int64),
         features=np.zeros((0, 0), dtype=np.float32),
     )
@@ -75,5 +96,6 @@ def config_of(plan: Plan) -> dict[str, Any]:
         "base": plan.recipe.base,
         "method": plan.method,
         "labels": list(plan.recipe.labels),
+        **({"multi_label": True} if plan.recipe.multi_label else {}),
         "temperature": float(plan.settings.get("temperature", 1.0)),
     }

@@ -1,4 +1,4 @@
-"""Recommendation, user-level: one noised release of statistics over item features, then a closed form."""
+"""Recommendation, user-level: noised releases of statistics over item features, then a closed form."""
 
 from __future__ import annotations
 
@@ -13,19 +13,10 @@ import numpy as np
 
 from modeling.core import accounting, bases, evaluation, planning
 from modeling.core.noise import Keystream, NoiseSource
+from modeling.core.recommend_bands import OF, band, check, notes
+from modeling.core.recommend_rounds import Rounds
 from modeling.core.recommend_scores import ItemModel
-from modeling.core.recommend_solution import Solution, popularity_only, solve
-from modeling.core.recommend_statistics import (
-    POPULARITY_SHARES,
-    SSR_SHARES,
-    Array64,
-    Indices,
-    catalogue_features,
-    collect,
-    item_sets,
-    stack,
-    unstack,
-)
+from modeling.core.recommend_statistics import Array64, Indices, catalogue_features, item_sets
 from modeling.core.spending import Spending
 from modeling.core.types import (
     Array,
@@ -45,13 +36,16 @@ from modeling.core.types import (
 )
 
 TRAIN = "train"
-# mu·n below which private popularity beats learned taste (measured at 5,000, 15,000 and 50,000 people).
-SMALLEST_SIGNAL = 10_000.0
-SMALLEST_PEOPLE_OPEN = 3_000  # the same border without privacy, where only people's own spread is noise
+# mu·n, the people over the noise: below the first border private popularity beats learned taste, from the second on
+# half of the budget is better spent on asking again in the directions that were learned (measured on synthetic worlds).
+SMALLEST_SIGNAL = 3_000.0
+TWO_ROUNDS_SIGNAL = 11_000.0
+WIDE_SIGNAL = 40_000.0
+WIDTHS = {False: 64, True: 96}  # directions of the catalogue's text that the first round asks in
+SMALLEST_PEOPLE_OPEN = 1_000  # the first border without privacy, where only people's own spread is noise
 SMALLEST_CATALOGUE = 10
 TOP = 20
 _EVALUATION_ERROR = 0.001  # of the hit rate; more precise than this would only cost budget
-_SHARES: Mapping[str, Mapping[str, float]] = {"ssr": SSR_SHARES, "popularity": POPULARITY_SHARES}
 
 
 class PopularityHead:
@@ -62,7 +56,7 @@ class PopularityHead:
 
     def plan(self, recipe: Recipe, shape: Shape, device: str) -> Plan:
         """One release of item counts, each person's set weighted to norm 1."""
-        return _plan(recipe, shape, method="popularity", notes=())
+        return _plan(recipe, shape, method="popularity", rounds=1)
 
     def train(
         self,
@@ -73,7 +67,7 @@ class PopularityHead:
         resume: Checkpoint | None,
         spent: Mapping[str, int],
     ) -> Iterator[Event]:
-        """See Head.train; a checkpoint is the noised release, and a resumed run only computes from it."""
+        """See Head.train; a checkpoint holds the noised releases, and a resumed run computes from them."""
         return _train(plan, data, models_dir, resume, Spending(plan, spent))
 
 
@@ -83,16 +77,12 @@ class SsrHead(PopularityHead):
     method = "ssr"
 
     def plan(self, recipe: Recipe, shape: Shape, device: str) -> Plan:
-        """One release for all training people; `plan.method` is "popularity" when the gate is closed."""
-        if signal(recipe, shape) >= (SMALLEST_PEOPLE_OPEN if recipe.epsilon is None else SMALLEST_SIGNAL):
-            return _plan(recipe, shape, method="ssr", notes=())
-        privacy = "" if recipe.epsilon is None else f" at epsilon {recipe.epsilon:g}"
-        private = "" if recipe.epsilon is None else "private "
-        note = (
-            f"With {shape.train_units:,} people{privacy} a {private}model cannot learn personal taste; "
-            f"you get {private}popularity and catalogue similarity."
-        )
-        return _plan(recipe, shape, method="popularity", notes=(note,))
+        """One or two releases for all training people; the fallback's plan when the gate is closed."""
+        found = signal(recipe, shape)
+        is_open = recipe.epsilon is None
+        if found < (SMALLEST_PEOPLE_OPEN if is_open else SMALLEST_SIGNAL):
+            return _plan(recipe, shape, method="popularity", rounds=1)
+        return _plan(recipe, shape, method="ssr", rounds=2 if is_open or found >= TWO_ROUNDS_SIGNAL else 1)
 
 
 def signal(recipe: Recipe, shape: Shape) -> float:
@@ -102,14 +92,18 @@ def signal(recipe: Recipe, shape: Shape) -> float:
     return shape.train_units * accounting.gaussian_mu(recipe.epsilon, planning.delta_of(recipe, shape))
 
 
-def _plan(recipe: Recipe, shape: Shape, *, method: str, notes: tuple[str, ...]) -> Plan:
+def _plan(recipe: Recipe, shape: Shape, *, method: str, rounds: int) -> Plan:
     if shape.items < SMALLEST_CATALOGUE:
         raise CannotTrain(
             f"The catalogue has {shape.items} items; a model needs at least {SMALLEST_CATALOGUE}.",
             code="catalogue_too_small",
         )
     delta = planning.delta_of(recipe, shape)
-    mechanisms = _mechanisms(recipe, shape, delta)
+    mechanisms = _mechanisms(recipe, shape, delta, rounds)
+    found = signal(recipe, shape)
+    check(recipe, shape, found)
+    expected = band(recipe, method, found)
+    open_notes = planning.OPEN_NOTES if recipe.epsilon is None else ()
     return Plan(
         recipe=recipe,
         method=method,
@@ -117,20 +111,28 @@ def _plan(recipe: Recipe, shape: Shape, *, method: str, notes: tuple[str, ...]) 
         mechanisms=mechanisms,
         delta=delta,
         epsilon=accounting.epsilon(mechanisms, delta) if mechanisms else None,
-        steps=1,
-        settings={"top": TOP},
-        notes=notes,
+        steps=rounds,
+        settings={
+            "top": TOP,
+            "width": WIDTHS[recipe.epsilon is None or found >= WIDE_SIGNAL],
+            "expected_quality": expected.name,
+            "expected_low": expected.low,
+            "expected_high": expected.high,
+            "expected_of": OF,
+        },
+        notes=(*open_notes, *notes(recipe, shape, method, expected)),
     )
 
 
-def _mechanisms(recipe: Recipe, shape: Shape, delta: float) -> tuple[Mechanism, ...]:
+def _mechanisms(recipe: Recipe, shape: Shape, delta: float, rounds: int) -> tuple[Mechanism, ...]:
     if recipe.epsilon is None:
         return ()
-    train = Mechanism(TRAIN, accounting.sigma_for(recipe.epsilon, delta, count=1), 1.0, 1)
+    train = Mechanism(TRAIN, accounting.sigma_for(recipe.epsilon, delta, count=rounds), 1.0, rounds)
     held_out = evaluation.mechanism_for(shape.held_out_units, epsilon=recipe.epsilon, delta=delta, steps=1)
     if held_out is None:
         return (train,)
-    return train, replace(held_out, sigma=max(train.sigma, _EVALUATION_ERROR * shape.held_out_units))
+    smallest = accounting.sigma_for(recipe.epsilon, delta, count=1)
+    return train, replace(held_out, sigma=max(smallest, _EVALUATION_ERROR * shape.held_out_units))
 
 
 def _train(
@@ -140,22 +142,32 @@ def _train(
     features = yield from _features(data, bases.path(models_dir, plan.recipe.base), start)
     sets = item_sets(data.histories, len(features))
     training = [found for found, held_out in zip(sets, data.held_out, strict=True) if not held_out]
-    sigma = _sigma(plan, TRAIN)
-    if resume is None:
-        if sigma:
-            yield spending.charge(TRAIN, 1)
-        released = _release(collect_vector(plan, training, features), sigma)
-        yield Checkpoint(1, {"released": released})
-    else:
-        released = resume.tensors["released"]
-    solution = _solution(plan, released, features, sigma)
-    tensors, config = _artifact(plan, data, features, solution)
-    seconds = time.perf_counter() - start
-    rate = plan.shape.train_units / max(seconds, 1e-9)
-    yield Progress(1, 1, spending.epsilon(), rate, seconds, 0.0)
+    rounds = Rounds(plan.method, features, _sigma(plan, TRAIN), int(plan.settings["width"]))
+    if resume is not None:
+        rounds.restore(resume.tensors)
+    yield from _rounds(plan, rounds, training, spending, start)
+    tensors, config = _artifact(plan, data, rounds)
     people = [found for found, held_out in zip(sets, data.held_out, strict=True) if held_out]
     metrics = yield from _evaluate(plan, ItemModel(tensors, config), people, spending)
-    yield Trained(tensors, config, metrics, 1, time.perf_counter() - start)
+    yield Trained(tensors, config, metrics, len(rounds.released), time.perf_counter() - start)
+
+
+def _rounds(
+    plan: Plan, rounds: Rounds, training: Sequence[Indices], spending: Spending, start: float
+) -> Iterator[Event]:
+    """The releases that are still to be made, each charged first; a release that was charged and lost stays lost."""
+    source = NoiseSource()
+    while len(rounds.released) < plan.steps:
+        if rounds.sigma:
+            if rounds.released and not spending.remaining(TRAIN):
+                return  # an earlier attempt lost the second release: the first one's model is what there is
+            yield spending.charge(TRAIN, 1)
+        rounds.take(rounds.release(training, source.normal))
+        done, seconds = len(rounds.released), time.perf_counter() - start
+        yield Checkpoint(done, rounds.state())
+        rate = plan.shape.train_units * done / max(seconds, 1e-9)
+        left = seconds / done * (plan.steps - done)
+        yield Progress(done, plan.steps, spending.epsilon(), rate, seconds, left)
 
 
 def _features(data: TrainingData, base: Path, start: float) -> Generator[Event, None, Array]:
@@ -171,40 +183,20 @@ def _features(data: TrainingData, base: Path, start: float) -> Generator[Event, 
     return catalogue_features(np.concatenate(parts))
 
 
-def collect_vector(plan: Plan, sets: Sequence[Indices], features: Array) -> Array64:
-    """The exact stacked statistics of the training people, of sensitivity 1: private until noised."""
-    return stack(collect(sets, features), _SHARES[plan.method])
-
-
-def _release(vector: Array64, sigma: float) -> Array64:
-    return vector + sigma * NoiseSource().normal(vector.size) if sigma else vector
-
-
 def _sigma(plan: Plan, name: str) -> float:
     """The named mechanism's noise; 0 when the plan has none."""
     return next((mechanism.sigma for mechanism in plan.mechanisms if mechanism.name == name), 0.0)
 
 
-def _solution(plan: Plan, released: Array64, features: Array, sigma: float) -> Solution:
-    noised = unstack(released, _SHARES[plan.method], *features.shape)
-    return (solve if plan.method == "ssr" else popularity_only)(noised, features, sigma)
-
-
-def _artifact(
-    plan: Plan, data: TrainingData, features: Array, solution: Solution
-) -> tuple[Tensors, dict[str, Any]]:
-    tensors: Tensors = {
-        "items.B": solution.B,
-        "items.features": features,
-        "items.log_p": solution.log_p,
-        "direction": solution.direction,
-    }
+def _artifact(plan: Plan, data: TrainingData, rounds: Rounds) -> tuple[Tensors, dict[str, Any]]:
+    tensors, parts = rounds.artifact()
     config: dict[str, Any] = {
-        "format": 1,
+        "format": 2,
         "task": "recommendation",
         "base": plan.recipe.base,
         "method": plan.method,
         "items": [item for item, _ in data.catalogue],
+        "parts": parts,
     }
     return tensors, config
 

@@ -29,6 +29,7 @@ POPULARITY = 0.65  # exponent of the flattened Zipf law
 UNIT = 256  # fixed-point steps of one nat, and of one unit of length
 _ATTRIBUTE_WEIGHTS = (8, 7, 3, 2, 4, 3)  # department, kind, material, colour, style, purpose
 _BLOCK = 2_500
+SEED = 30_260_100  # of the demo files; another gives another world of the same law, for benches
 
 Integers = npt.NDArray[np.int64]
 
@@ -68,9 +69,9 @@ def _scaled(vectors: Integers, length: float) -> Integers:
     return scaled
 
 
-def _attributes() -> list[tuple[int, int, int, int, int, int]]:
+def _attributes(seed: int) -> list[tuple[int, int, int, int, int, int]]:
     """(department, kind, material, colour, style, purpose) of each item: ten variants of 200 kinds, all different."""
-    stream = _Stream(30_260_101)
+    stream = _Stream(seed + 1)
     kinds_per_department = len(next(iter(KINDS.values())))
     found: dict[tuple[int, int, int, int, int, int], None] = {}
     for kind in range(len(KINDS) * kinds_per_department):
@@ -85,34 +86,34 @@ def _item_id(index: int) -> str:
     return f"F{index + 1:04d}"
 
 
-def shop_items() -> list[tuple[str, str, str]]:
+def shop_items(seed: int = SEED) -> list[tuple[str, str, str]]:
     """(item_id, title, text) of the catalogue."""
     departments = list(KINDS)
     kinds = [kind for group in KINDS.values() for kind in group]
     items = []
-    for index, (department, kind, material, colour, style, purpose) in enumerate(_attributes()):
+    for index, (department, kind, material, colour, style, purpose) in enumerate(_attributes(seed)):
         title = f"{MATERIALS[material].capitalize()} {kinds[kind]}, {COLOURS[colour]}"
         text = f"{title}. {departments[department]}; {STYLES[style]}, {PURPOSES[purpose]}."
         items.append((_item_id(index), title, text))
     return items
 
 
-def _item_vectors() -> Integers:
-    """[ITEMS, DIMENSIONS] of length UNIT: TEXT_SHARE of the squared length from attribute words, the rest free."""
-    stream = _Stream(30_260_102)
-    attributes = np.array(_attributes(), dtype=np.int64)
+def _item_vectors(seed: int, text_share: float) -> Integers:
+    """[ITEMS, DIMENSIONS] of length UNIT: `text_share` of the squared length from attribute words, the rest free."""
+    stream = _Stream(seed + 2)
+    attributes = np.array(_attributes(seed), dtype=np.int64)
     told = np.zeros((ITEMS, DIMENSIONS), dtype=np.int64)
     for column, weight in enumerate(_ATTRIBUTE_WEIGHTS):
         table = stream.normal(int(attributes[:, column].max()) + 1, DIMENSIONS)
         told += weight * table[attributes[:, column]]
-    told = _scaled(told, 4096 * math.sqrt(TEXT_SHARE))
-    free = _scaled(stream.normal(ITEMS, DIMENSIONS), 4096 * math.sqrt(1 - TEXT_SHARE))
+    told = _scaled(told, 4096 * math.sqrt(text_share))
+    free = _scaled(stream.normal(ITEMS, DIMENSIONS), 4096 * math.sqrt(1 - text_share))
     return _scaled(told + free, UNIT)
 
 
-def _popularity() -> Integers:
+def _popularity(seed: int) -> Integers:
     """log popularity of each item in fixed point: a flattened Zipf over a seeded order."""
-    ranks = np.argsort(_Stream(30_260_103).words(ITEMS), kind="stable")
+    ranks = np.argsort(_Stream(seed + 3).words(ITEMS), kind="stable")
     table = np.array(
         [round(-POPULARITY * UNIT * math.log(rank + 12)) for rank in range(ITEMS)], dtype=np.int64
     )
@@ -121,11 +122,11 @@ def _popularity() -> Integers:
     return popularity
 
 
-def shop_choices() -> list[Integers]:
+def shop_choices(seed: int = SEED, text_share: float = TEXT_SHARE) -> list[Integers]:
     """For each person the distinct items chosen, most wanted first: Gumbel top-k of taste plus popularity."""
-    stream = _Stream(30_260_104)
-    items = _item_vectors().astype(np.float32)
-    popularity = _popularity().astype(np.int32)
+    stream = _Stream(seed + 4)
+    items = _item_vectors(seed, text_share).astype(np.float32)
+    popularity = _popularity(seed).astype(np.int32)
     columns = np.arange(ITEMS, dtype=np.int32)
     choices: list[Integers] = []
     for _start in range(0, PEOPLE, _BLOCK):
@@ -157,7 +158,7 @@ def shop_interactions_csv() -> bytes:
     sizes = np.array([len(row) for row in choices])
     people = np.repeat(np.arange(PEOPLE), sizes)
     items = np.concatenate(choices)
-    days = _Stream(30_260_105).below(365, len(items))
+    days = _Stream(SEED + 5).below(365, len(items))
     order = np.lexsort((items, people, days))
     names = [_item_id(index) for index in range(ITEMS)]
     dates = [(date(2026, 1, 1) + timedelta(days=day)).isoformat() for day in range(365)]

@@ -87,6 +87,20 @@
     }).catch(function () { setTimeout(summary, 2000); });
   }
 
+  // The place in the line moves with other jobs, which send no event here: it is asked for while the run waits.
+  function place() {
+    if (document.hidden || !document.querySelector("[data-job-waiting]")) return;
+    fetch(root.dataset.summary, { credentials: "same-origin", headers: { "X-Part": "summary" } }).then(function (answer) {
+      return answer.ok ? answer.text() : null;
+    }).then(function (text) {
+      var now = text === null ? null : new DOMParser().parseFromString(text, "text/html").getElementById("job-place");
+      var old = document.getElementById("job-place");
+      if (!old || !now) return;
+      old.replaceWith(document.adoptNode(now));
+      window.cloister.localise(document);
+    }).catch(function () {});
+  }
+
   // The end may be known before the last events have come: go on until all of them are drawn.
   function finish() {
     if (end === null || last < end) return;
@@ -141,4 +155,5 @@
 
   window.addEventListener("online", function () { if (!ended && socket && socket.readyState > 1) { clearTimeout(timer); open(); } });
   if (!ended) open();
+  if (!ended) setInterval(place, 10000);
 })();

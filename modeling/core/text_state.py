@@ -1,4 +1,4 @@
-"""What LoRA training carries from step to step: trainable parameters, Adam's moments, the average of iterates."""
+"""What text training carries from step to step: trainable parameters, Adam's moments, the average of iterates."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from modeling.core.types import Plan, Tensors
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
-class LoraState:
-    """The optimizer of a TextModel's adapters and head, and the mean iterate of the last half of the run."""
+class TextState:
+    """The optimizer of a TextModel's encoder (or its adapters) and head, and the mean iterate of the last half."""
 
     def __init__(self, model: TextModel, plan: Plan) -> None:
         settings = plan.settings
         named = [(name, value) for name, value in model.named_parameters() if value.requires_grad]
         self.parameters: dict[str, torch.nn.Parameter] = dict(named)
-        adapters = [value for name, value in named if not name.startswith("head.")]
+        encoder = [value for name, value in named if not name.startswith("head.")]
         self.optimizer: torch.optim.Optimizer = torch.optim.Adam(
             [
-                {"params": adapters, "lr": float(settings["lora_rate"])},
+                {"params": encoder, "lr": float(settings["encoder_rate"])},
                 {"params": [model.head.weight], "lr": float(settings["head_rate"])},
             ],
             betas=(0.9, 0.99),
         )
         self._steps = plan.steps
-        self._sums = {name: torch.zeros_like(value, dtype=torch.float64) for name, value in named}
+        self._sums = {name: torch.zeros_like(value) for name, value in named}
         self._count = 0
 
     def average(self, step: int) -> None:
