@@ -118,7 +118,12 @@ class JobRequest(serializers.Serializer[Any]):
     features = serializers.ListField(child=FeatureFields(), required=False, max_length=1000)
     target = TargetFields(required=False, allow_null=True)
     protected = serializers.ListField(
-        child=serializers.CharField(max_length=200), required=False, default=list, max_length=8
+        child=serializers.CharField(max_length=200),
+        required=False,
+        default=list,
+        max_length=8,
+        help_text="Columns to compare, never learnt from. Where the pack does not know the groups, naming the column "
+        "declares the values in the file public.",
     )
     sweep = SweepFields(required=False, allow_null=True)
     audit = serializers.BooleanField(required=False, default=False)
