@@ -10,8 +10,8 @@ from modeling.core.types import CannotTrain, Recipe, Shape
 FEWEST = 30.0  # mu · n · share of the rarest class: below it, do not bother
 
 # AUROC against the same model without privacy, by the signal with classes of equal size: fitted on eight public tables
-# that no bench tests on (wa_churn, mlc_churn, attrition, HealthInsurance, CreditCard, stackoverflow, cells, DoctorVisits;
-# n = 300 to 3,000, epsilon 1 / 3 / 8). Above 1 where noise keeps a small table from overfitting.
+# that no bench tests on (wa_churn, mlc_churn, attrition, HealthInsurance, CreditCard, stackoverflow, cells,
+# DoctorVisits; n = 300 to 3,000, epsilon 1 / 3 / 8). Above 1 where noise keeps a small table from overfitting.
 _BANDS: tuple[tuple[float, Quality], ...] = (
     (FEWEST, Quality("too small", 0.0, 0.97)),
     (80.0, Quality("poor", 0.82, 1.0)),

@@ -1,7 +1,7 @@
 """Is the measured quality of table models within the printed band? `python -m tests.bench.tabular_bands`.
 
-AUROC over the same model's without privacy, means over splits, on the six tables of `tabular_quality` (none of which the
-model's constants were chosen on). The band is the plan's own; where it refuses to train, there is no run.
+AUROC over the same model's without privacy, means over splits, on the six tables of `tabular_quality`, on none of
+which the model's constants were chosen. The band is the plan's own; where it refuses to train, there is no run.
 """
 
 from __future__ import annotations
