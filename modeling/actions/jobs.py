@@ -67,7 +67,7 @@ def start(tenant: Tenant, actor: Actor, spec: JobSpec, *, user: User | None = No
 def _require_allowed(tenant: Tenant, spec: JobSpec, user: User | None) -> None:
     limits.require_writable(tenant)
     limits.require_verified_email(tenant, user)
-    waiting = Job.objects.of(tenant).filter(state__in=Job.WAITING).count()
+    waiting = Job.objects.of(tenant).filter(state__in=[*Job.WAITING, State.PAUSED]).count()
     limits.require(tenant, "queued_jobs", waiting + 1)
     limits.require(tenant, "training_seconds", 0)
     if spec.privacy.allow_large_epsilon:
