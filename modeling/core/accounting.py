@@ -90,7 +90,9 @@ def _partition_epsilon(used: Sequence[Mechanism], delta: float, adjacency: Adjac
     if any(mechanism.sigma <= 0 for mechanism in used):
         return math.inf
     if any(mechanism.repeats for mechanism in used):
-        return filter_epsilon(add_rdp(rdp(mechanism, adjacency) for mechanism in used), delta * (1 - TAIL_SHARE))
+        return filter_epsilon(
+            add_rdp(rdp(mechanism, adjacency) for mechanism in used), delta * (1 - TAIL_SHARE)
+        )
     mu = _full_batch_mu(used)
     if all(mechanism.sampling_rate >= 1 for mechanism in used):
         return gaussian_epsilon(mu * _SENSITIVITY[adjacency], delta)

@@ -52,7 +52,9 @@ from modeling.core.types import (
 TRAIN, SCORE, FINAL = "train", "sweep_score", evaluation.MECHANISM
 FEWEST_RUNS = 5.0  # below it the chance exp(-m) that no run is drawn, and nothing learnt, is above 1 in 150
 MOST_RUNS = 50.0
-HIDDEN = 1e-16  # chance that more runs are drawn than a sweep's length hides; accounting.TAIL_SHARE pays for it
+HIDDEN = (
+    1e-16  # chance that more runs are drawn than a sweep's length hides; accounting.TAIL_SHARE pays for it
+)
 RATE_FACTORS = (0.5, 1.0, 2.0)
 CLIP_FACTORS = (0.5, 1.0, 2.0)
 # (task, method) -> what makes the trials of a head from its data; imported only when a sweep runs.

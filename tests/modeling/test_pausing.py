@@ -259,3 +259,16 @@ def test_pausing_says_so_on_the_page(api: Any, alice: Any, acme: Tenant, job: Jo
 def test_a_viewer_may_not_pause(vera: Any, acme: Tenant, job: Job) -> None:
     for move in ("pause", "resume", "priority"):
         assert vera.post(f"/t/{acme.slug}/training/{job.public_id}/{move}/").status_code == 403
+
+
+def test_paused_jobs_count_as_waiting_ones(api: Any, acme: Tenant, words_file: str) -> None:
+    """Or starting and pausing would pile up jobs without end (the Free plan holds three)."""
+    off = {"mode": "off", "reason": "a test of the queue"}
+    spec = {"training_file": words_file, "privacy": off}
+    for _ in range(3):
+        begun = api.post("/v1/fine_tuning/jobs", spec)
+        assert begun.status_code == 200
+        assert api.post(f"/v1/fine_tuning/jobs/{begun.json()['id']}/pause").status_code == 200
+    refused = api.post("/v1/fine_tuning/jobs", spec)
+    assert refused.status_code == 402
+    assert refused.json()["error"]["code"] == "plan_limit"
