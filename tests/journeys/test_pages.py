@@ -204,6 +204,13 @@ def test_the_quote_follows_the_choice_and_costs_nothing(acme: Tenant, alice: Any
     assert "field__error" in wrong
 
 
+def test_an_audit_can_be_asked_for_and_says_what_it_needs(acme: Tenant, alice: Any) -> None:
+    alice.get(upload(alice, acme))
+    page = f"/t/{acme.slug}/training/new/"
+    assert 'name="audit"' in alice.get(page).content.decode()
+    assert "An audit needs at least 1,000 people" in alice.get(page, {"audit": "on"}).content.decode()
+
+
 def test_a_run_starts_is_listed_and_can_be_cancelled(acme: Tenant, alice: Any, carol: Any) -> None:
     dataset = alice.get(upload(alice, acme)).url
     public_id = dataset.rstrip("/").rsplit("/", 1)[1]
