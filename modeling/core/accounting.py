@@ -90,9 +90,7 @@ def _partition_epsilon(used: Sequence[Mechanism], delta: float, adjacency: Adjac
     if any(mechanism.sigma <= 0 for mechanism in used):
         return math.inf
     if any(mechanism.repeats for mechanism in used):
-        return filter_epsilon(
-            add_rdp(rdp(mechanism, adjacency) for mechanism in used), delta * (1 - TAIL_SHARE)
-        )
+        return filter_epsilon(add_rdp(rdp(mechanism, adjacency) for mechanism in used), delta)
     mu = _full_batch_mu(used)
     if all(mechanism.sampling_rate >= 1 for mechanism in used):
         return gaussian_epsilon(mu * _SENSITIVITY[adjacency], delta)
@@ -322,7 +320,8 @@ def filter_epsilon(rdp_sum: Sequence[float], delta: float) -> float:
     orders, total = np.array(ORDERS), np.asarray(rdp_sum, dtype=float)
     if not total.any():
         return 0.0
-    bounds = total + np.log1p(-1 / orders) - np.log(delta * orders) / (orders - 1)
+    kept = delta * (1 - TAIL_SHARE)
+    bounds = total + np.log1p(-1 / orders) - np.log(kept * orders) / (orders - 1)
     return max(float(np.min(bounds)), 0.0)
 
 
