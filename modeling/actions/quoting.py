@@ -77,7 +77,7 @@ def body_of(asked: Asked) -> dict[str, Any]:
         "columns": resolved.columns,
         "labels": list(plan.recipe.labels),
         "units": {"training": plan.shape.train_units, "held_out": plan.shape.held_out_units},
-        "seconds": round(seconds),
+        "seconds": round(seconds, 1),
         "price_cents": round(seconds * plan_of(tenant).price_of("training_seconds"), 2),
         "billed": billed_words(),
         "steps": plan.steps,

@@ -28,7 +28,7 @@ PACES: dict[str, Pace] = {
     "full": Pace(row=0.0012, step=0.8, example=0.005, cell=5e-8),
     "ssr": Pace(row=6e-6, step=0.5, item=0.0012),
     "popularity": Pace(row=6e-6, step=0.5, item=0.0012),
-    "additive": Pace(row=6e-5, cell=6e-7),
+    "additive": Pace(row=6e-5, cell=6e-7, start=0.7),  # numpy alone: no weights to load
     "network": Pace(row=6e-5, step=0.01, example=6e-5),
 }
 USUAL = Pace(row=0.001, step=0.1, example=0.003)  # of a method that nobody has measured yet

@@ -185,7 +185,7 @@ def job_body(job: Job, place: Estimate | None = None) -> dict[str, Any]:
         "priority": _PRIORITY_NAMES[job.priority],
         "queue": place.body() if place and job.state == Job.State.QUEUED else None,
         "privacy": _privacy(job),
-        "quote": {"seconds": round(job.estimated_seconds)} if job.plan else None,
+        "quote": {"seconds": round(job.estimated_seconds, 1)} if job.plan else None,
         "progress": job.progress or None,
     }
 
