@@ -75,7 +75,9 @@ _BANDS: tuple[tuple[float, str, float, float], ...] = (
     (math.inf, "good", 0.65, 0.95),
 )
 OF = "what answers gain without privacy"
-SECONDS_TO_READ = 0.08  # a conversation of 120 tokens through the frozen model
+SECONDS_TO_READ = (
+    0.063  # a conversation of 120 tokens through the frozen model, on 2 cores with bf16 instructions
+)
 
 
 def plan_of(method: str, recipe: Recipe, shape: Shape, device: str) -> Plan:
