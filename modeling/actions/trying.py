@@ -18,7 +18,7 @@ from billing import limits
 from billing.actions import record_usage
 from modeling.core.recommend_scores import POPULAR
 from modeling.serving.client import EngineClient, ask_once
-from modeling.serving.gateway_calls import refused
+from modeling.serving.gateway_call import refused
 from modeling.serving.targets import Target, require_task, serving_target
 from modeling.serving.wire import EngineRefusal, Kind
 from saas.lib.errors import Refusal

@@ -12,7 +12,8 @@ from django.conf import settings
 
 from modeling.serving.client import EngineClient
 from modeling.serving.gateway_auth import Doorkeeper, Revocation
-from modeling.serving.gateway_calls import CALLS, Call
+from modeling.serving.gateway_call import Call
+from modeling.serving.gateway_calls import CALLS
 from modeling.serving.gateway_fields import parse
 from modeling.serving.gateway_http import ClientGone, Exchange, Receive, Scope, Send
 from modeling.serving.gateway_limits import Limiter

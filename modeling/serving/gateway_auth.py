@@ -19,7 +19,7 @@ from redis.exceptions import RedisError
 
 from billing.plans import Plan
 from billing.queries import Standing, plan_of, standing_of
-from modeling.serving.targets import Target, serving_target
+from modeling.serving.targets import Route, serving_route
 from saas.lib.errors import Forbidden, Refusal
 from tenants.access import Caller, authenticate_key
 from tenants.actions import REVOCATIONS
@@ -170,7 +170,7 @@ class Admission:
 @dataclass(frozen=True, slots=True)
 class _Meaning:
     tenant: str
-    target: Target
+    route: Route
 
 
 class Doorkeeper:
@@ -197,12 +197,12 @@ class Doorkeeper:
             )
         return admission
 
-    async def target(self, tenant_id: uuid.UUID, model: str) -> Target:
+    async def route(self, tenant_id: uuid.UUID, model: str) -> Route:
         """What a model name means for this tenant; raises NotFound."""
         meaning = await self._meanings.get(
             (tenant_id, model), lambda: in_database(_meaning, tenant_id, model)
         )
-        return meaning.target
+        return meaning.route
 
     def _revoke(self, message: Revocation) -> None:
         self._admissions.drop(lambda kept: str(kept.caller.tenant.pk) == message.tenant)
@@ -221,4 +221,4 @@ def _admit(key: str) -> Admission:
 
 
 def _meaning(tenant_id: uuid.UUID, model: str) -> _Meaning:
-    return _Meaning(str(tenant_id), serving_target(tenant_id, model))
+    return _Meaning(str(tenant_id), serving_route(tenant_id, model))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from tenants import vault
 from tenants.scope import scope
 
 MAX_NAME = 200
+_CHANCE = random.Random()  # noqa: S311 - which of two versions answers: no secret hangs on it
 ENCODER, DECODER = "minilm-l6", "smollm2-135m"
 _BARE = {ENCODER: "embedding", DECODER: "chat"}  # what a base does by itself
 
@@ -42,6 +44,32 @@ class Target:
             "context": list(self.context),
         }
         return {"base": self.base, "artifact": artifact}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What happens to the texts of a request: `personal_data` off, note, mask or block; days that a log keeps them."""
+
+    personal_data: str = "off"
+    log_days: int = 0  # 0: nothing of a request or an answer is kept
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a model name means: who answers, who answers `canary_percent` % in its place, and who only listens."""
+
+    target: Target
+    canary: Target | None = None
+    canary_percent: int = 0
+    shadow: Target | None = None
+    endpoint: str = ""  # the id of the endpoint; "" for a base or a version called by its own name
+    rules: Rules = Rules()
+
+    def pick(self) -> Target:
+        """The target of one request."""
+        if self.canary is not None and _CHANCE.random() * 100 < self.canary_percent:
+            return self.canary
+        return self.target
 
 
 def _unknown() -> NotFound:
@@ -75,6 +103,11 @@ def serving_target(tenant_id: uuid.UUID, model: str) -> Target:
             key=key,
             context=(place.tenant, place.object, place.version),
         )
+
+
+def serving_route(tenant_id: uuid.UUID, model: str) -> Route:
+    """The route of `model` for this tenant; raises NotFound. Opens the tenant's scope; blocking."""
+    return Route(serving_target(tenant_id, model))
 
 
 def _version(tenant_id: uuid.UUID, model: str) -> ModelVersion | None:
