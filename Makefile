@@ -1,6 +1,6 @@
 # Cloister's habits. `make run` and `make test` set everything up by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-bench run test slow accounting kills zombies races tampering audit proofs check check-static fix map bench
+.PHONY: help install install-test install-bench run test slow accounting kills zombies races tampering audit batches disconnects engine-kills usage-loss revocations flood moves describe proofs check check-static fix map bench install-backends backends install-peers bench-peers
 
 PYTHON ?=
 PORT ?= 8000
@@ -51,7 +51,31 @@ tampering: install-test ## the ledger's rows edited, deleted, swapped, their tai
 audit: install-test ## canaries through the real trainers, honest and broken (AUDIT_RUNS=5 for fewer)
 	@$(PROVE) -m slow tests/core/test_audit.py
 
-proofs: kills zombies races tampering audit ## all five
+batches: install-test ## kill -9 of the worker in the middle of a batch (BATCH_LINES=1000 for fewer)
+	@BATCH_LINES=$${BATCH_LINES:-10000} BATCH_KILLS=$${BATCH_KILLS:-5} $(PROVE) -m slow tests/serving/test_batch_kills.py
+
+disconnects: install-test ## clients that leave in the middle of an answer (DISCONNECTS=100 for fewer)
+	@DISCONNECTS=$${DISCONNECTS:-1000} $(PROVE) -m slow tests/serving/test_disconnects.py
+
+engine-kills: install-test ## kill -9 of the engine under load (ENGINE_KILLS=5 for fewer)
+	@ENGINE_KILLS=$${ENGINE_KILLS:-50} $(PROVE) -m slow tests/serving/test_engine_kills.py
+
+usage-loss: install-test ## kill -9 of the gateway under load (USAGE_KILLS=4 for fewer)
+	@USAGE_KILLS=$${USAGE_KILLS:-20} $(PROVE) -m slow tests/serving/test_usage_loss.py
+
+revocations: install-test ## a key revoked under load, also with the revocations cut off (REVOCATIONS=5 for fewer)
+	@REVOCATIONS=$${REVOCATIONS:-20} $(PROVE) -m slow tests/serving/test_revoked_under_load.py
+
+flood: install-test ## many large bodies at once, and what they cost in memory
+	@$(PROVE) -m slow tests/serving/test_body_flood.py
+
+moves: install-test ## an endpoint moved back and forth under load (ENDPOINT_MOVES=3 for fewer)
+	@ENDPOINT_MOVES=$${ENDPOINT_MOVES:-100} $(PROVE) tests/serving/test_endpoint_traffic.py -k under_load
+
+describe: install-test ## the API against its own description, at length (SCHEMA_EXAMPLES=15 for fewer)
+	@SCHEMA_EXAMPLES=$${SCHEMA_EXAMPLES:-40} exec "$(BIN)/python" -m pytest tests/architecture/test_described_api.py $(ARGS)
+
+proofs: kills zombies races tampering audit batches disconnects engine-kills usage-loss revocations flood moves ## all of them
 
 check: check-static ## format, lint, types, floors, migrations, map, tests
 	"$(BIN)/python" -m pytest $(ARGS)
@@ -75,3 +99,22 @@ bench: install-bench ## the figures: speed and memory, as ratios measured side b
 	@for bench in tests/bench/*.py; do \
 	    case "$$bench" in */__init__.py) continue ;; esac; \
 	    echo "== $$bench"; PYTHONPATH=. "$(BIN)/python" "$$bench" || exit 1; done
+
+install-backends: install-test
+	@cmp -s docker/backends.txt .venv-backends/.stamp || { \
+	    "$(BIN)/python" -m venv --clear .venv-backends && \
+	    .venv-backends/bin/pip install --quiet --disable-pip-version-check -r docker/backends.txt && \
+	    .venv-backends/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec && \
+	    cp docker/backends.txt .venv-backends/.stamp; }
+
+backends: install-backends ## llama.cpp and vLLM behind our gateway's calls (4 GB of them are installed)
+	@exec "$(BIN)/python" -m pytest -m slow tests/serving/test_backends_real.py $(ARGS)
+
+install-peers: install-bench
+	@cmp -s tests/bench/peers/requirements.txt .venv-peers/.stamp || { \
+	    "$(BIN)/python" -m venv --clear .venv-peers && \
+	    .venv-peers/bin/pip install --quiet --disable-pip-version-check -r tests/bench/peers/requirements.txt && \
+	    cp tests/bench/peers/requirements.txt .venv-peers/.stamp; }
+
+bench-peers: install-peers ## /v1/classify beside FastAPI, LitServe, BentoML and Ray Serve with the same classifier
+	@PYTHONPATH=. "$(BIN)/python" -m tests.bench.peers.compare $(ARGS)

@@ -30,8 +30,9 @@ def ceiling(tenant: Tenant, limit: str) -> int:
 def require(tenant: Tenant, limit: str, amount: float) -> None:
     """Return, or raise LimitReached.
 
-    `running_jobs`, `queued_jobs`, `storage_bytes`: amount is the total after the work. `predictions`, `tokens`,
-    `training_seconds`: amount is what would be added to this month's use. A plan that sells more has no ceiling there.
+    `running_jobs`, `queued_jobs`, `open_batches`, `storage_bytes`: amount is the total after the work. `predictions`,
+    `tokens`, `training_seconds`: amount is what would be added to this month's use. A plan that sells more has no
+    ceiling there.
     """
     plan = plan_of(tenant)
     top = ceiling(tenant, limit)
@@ -57,6 +58,9 @@ _SENTENCES = {
     ),
     "queued_jobs": lambda: _(
         "Your plan (%(plan)s) holds %(top)s waiting jobs. Cancel one or move to a larger plan."
+    ),
+    "open_batches": lambda: _(
+        "Your plan (%(plan)s) holds %(top)s batches at a time. Wait for one to end or move to a larger plan."
     ),
     "predictions": lambda: _(
         "Your plan (%(plan)s) includes %(top)s predictions a month, and they are used up."

@@ -2,7 +2,20 @@
 
 from django.urls import path
 
-from modeling.views import budgets, data, evidence, home, models, playground, privacy, training
+from modeling.views import (
+    batches,
+    budgets,
+    data,
+    endpoints,
+    evidence,
+    home,
+    model_usage,
+    models,
+    playground,
+    predictions,
+    privacy,
+    training,
+)
 
 app_name = "modeling"
 urlpatterns = [
@@ -25,14 +38,40 @@ urlpatterns = [
     path("t/<slug:slug>/training/<str:public_id>/priority/", training.job_priority, name="job_priority"),
     path("t/<slug:slug>/models/", models.model_list, name="models"),
     path("t/<slug:slug>/models/<str:short_id>/", models.model_detail, name="model_detail"),
+    path("t/<slug:slug>/models/<str:short_id>/usage/", model_usage.model_usage, name="model_usage"),
     path("t/<slug:slug>/models/<str:short_id>/delete/", models.model_delete, name="model_delete"),
     path("t/<slug:slug>/models/<str:short_id>/card.json", evidence.card_json, name="card_json"),
     path("t/<slug:slug>/models/<str:short_id>/card.md", evidence.card_markdown, name="card_markdown"),
     path("t/<slug:slug>/models/<str:short_id>/receipt.json", evidence.receipt, name="receipt"),
     path("t/<slug:slug>/models/<str:short_id>/download/", evidence.model_download, name="model_download"),
     path("t/<slug:slug>/models/<str:short_id>/proof/", evidence.proof, name="model_proof"),
+    path("t/<slug:slug>/endpoints/", endpoints.endpoint_list, name="endpoints"),
+    path("t/<slug:slug>/endpoints/<str:name>/", endpoints.endpoint_detail, name="endpoint_detail"),
+    path("t/<slug:slug>/endpoints/<str:name>/point/", endpoints.endpoint_point, name="endpoint_point"),
+    path("t/<slug:slug>/endpoints/<str:name>/split/", endpoints.endpoint_split, name="endpoint_split"),
+    path("t/<slug:slug>/endpoints/<str:name>/promote/", endpoints.endpoint_promote, name="endpoint_promote"),
+    path(
+        "t/<slug:slug>/endpoints/<str:name>/rollback/", endpoints.endpoint_rollback, name="endpoint_rollback"
+    ),
+    path("t/<slug:slug>/endpoints/<str:name>/shadow/", endpoints.endpoint_shadow, name="endpoint_shadow"),
+    path("t/<slug:slug>/endpoints/<str:name>/rules/", endpoints.endpoint_rules, name="endpoint_rules"),
+    path("t/<slug:slug>/endpoints/<str:name>/delete/", endpoints.endpoint_delete, name="endpoint_delete"),
+    path("t/<slug:slug>/endpoints/<str:name>/log/", predictions.prediction_list, name="endpoint_log"),
+    path(
+        "t/<slug:slug>/endpoints/<str:name>/log.jsonl",
+        predictions.prediction_export,
+        name="endpoint_log_export",
+    ),
+    path("t/<slug:slug>/predictions/", predictions.prediction_list, name="predictions"),
+    path("t/<slug:slug>/predictions.jsonl", predictions.prediction_export, name="predictions_export"),
+    path("t/<slug:slug>/predictions/rules/", predictions.own_name_rules, name="own_name_rules"),
     path("t/<slug:slug>/playground/", playground.playground, name="playground"),
     path("t/<slug:slug>/playground/chat/", playground.playground_chat, name="playground_chat"),
+    path("t/<slug:slug>/batches/", batches.batch_list, name="batches"),
+    path("t/<slug:slug>/batches/new/", batches.batch_new, name="batch_new"),
+    path("t/<slug:slug>/batches/<str:public_id>/", batches.batch_detail, name="batch_detail"),
+    path("t/<slug:slug>/batches/<str:public_id>/cancel/", batches.batch_cancel, name="batch_cancel"),
+    path("t/<slug:slug>/batches/<str:public_id>/<slug:kind>.jsonl", batches.batch_file, name="batch_file"),
     path("t/<slug:slug>/privacy/", privacy.privacy, name="privacy"),
     path("t/<slug:slug>/privacy/ledger.json", privacy.privacy_export, name="privacy_export"),
     path("t/<slug:slug>/privacy/ledger.jsonl", privacy.privacy_chain, name="privacy_chain"),

@@ -54,18 +54,31 @@ class VaultUpload(UploadedFile):  # type: ignore[type-arg]
 
 
 class VaultUploadHandler(FileUploadHandler):
-    """Streams one file into the tenant's vault, up to the plan's storage limit. Call `abort()` when all is done."""
+    """Streams one file into the tenant's vault, up to the plan's storage limit. Call `abort()` when all is done.
+
+    `most_bytes` bounds the file itself, for a part of a larger one.
+    """
 
     chunk_size = CHUNK_BYTES
 
-    def __init__(self, tenant: Tenant, request: HttpRequest | None = None) -> None:
+    def __init__(
+        self,
+        tenant: Tenant,
+        request: HttpRequest | None = None,
+        *,
+        kind: str = "upload",
+        most_bytes: int | None = None,
+    ) -> None:
         super().__init__(request)
         self.tenant = tenant
+        self._kind, self._most = kind, most_bytes
         self._writer: vault.VaultWriter | None = None
         with scope(tenant):
             limits.require_writable(tenant)
             self._stored = stored_bytes(tenant)
             self._allowance = limits.ceiling(tenant, "storage_bytes") - self._stored
+        if most_bytes is not None:
+            self._allowance = min(self._allowance, most_bytes)
 
     def handle_raw_input(
         self,
@@ -87,7 +100,7 @@ class VaultUploadHandler(FileUploadHandler):
         super().new_file(*args, **kwargs)
         if self._writer is not None:
             raise Refusal(_("Send one file at a time."), param="file", code="one_file")
-        self._writer = vault.create(self.tenant, "upload")
+        self._writer = vault.create(self.tenant, self._kind)
 
     def receive_data_chunk(self, raw_data: bytes, start: int) -> bytes | None:
         """Seal a chunk; nothing is handed on to another handler."""
@@ -115,6 +128,13 @@ class VaultUploadHandler(FileUploadHandler):
 
     def _refuse(self, size: int) -> None:
         self.abort()
+        if self._most is not None and size > self._most:
+            raise Refusal(
+                _("A part has at most %(most)s MiB.") % {"most": self._most >> 20},
+                status=413,
+                code="part_too_large",
+                param="data",
+            )
         with scope(self.tenant):
             limits.require(self.tenant, "storage_bytes", self._stored + size)
 

@@ -64,10 +64,14 @@ app.conf.update(
     timezone="UTC",
     beat_schedule={
         "modeling.sweep": every("modeling.sweep", 15),
+        "modeling.run_batches": every("modeling.run_batches", 15),
+        "modeling.forget_predictions": every("modeling.forget_predictions", 3600),
+        "modeling.expire_uploads": every("modeling.expire_uploads", 300),
         "billing.process_events": every("billing.process_events", 10),
         "billing.report_usage": every("billing.report_usage", 300),
         "billing.measure_storage": every("billing.measure_storage", 3600),
         "billing.reconcile": nightly("billing.reconcile", 2, 30),
+        "modeling.forget_served": nightly("modeling.forget_served", 3, 10),
         "tenants.sweep_vault": nightly("tenants.sweep_vault", 3, 40),
     },
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sys
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saas.settings")
 
@@ -11,5 +13,10 @@ import django
 django.setup(set_prefix=False)
 
 from modeling.serving.gateway import application
+
+# A thread that writes usage hands the interpreter back this soon when a request waits for it.
+sys.setswitchinterval(0.0005)
+gc.collect()
+gc.freeze()  # what is loaded now stays: no later collection walks through it
 
 __all__ = ["application"]

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 import redis
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 from django.http import HttpRequest, JsonResponse
 
-from modeling.serving import wire
+from modeling.serving.addresses import ALL
+from modeling.serving.engines import Engines
 from saas import liveness
 
 TIMEOUT_SECONDS = 3.0
@@ -41,19 +41,14 @@ def _background() -> dict[str, str]:
 
 
 async def _engine() -> str:
-    """Connect to the engine's socket and exchange greetings."""
+    """Whether every base has an engine that takes a connection and greets."""
+    engines = Engines.from_settings()
     try:
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            reader, writer = await asyncio.open_unix_connection(str(settings.ENGINE_SOCKET))
-            try:
-                writer.write(wire.hello())
-                await writer.drain()
-                await reader.readexactly(4)
-            finally:
-                writer.close()
-    except (OSError, TimeoutError, asyncio.IncompleteReadError):
-        return "not running"
-    return "ok"
+        missing = await engines.missing(TIMEOUT_SECONDS)
+    finally:
+        await engines.close()
+    named = ", ".join(base for base in missing if base != ALL)
+    return "ok" if not missing else f"not running ({named})" if named else "not running"
 
 
 async def _in_thread(check: Callable[[], Result]) -> Result:

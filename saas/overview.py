@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from asgiref.sync import async_to_sync
 from django.db.models import Count, Max, Min, Q, Sum
 from django.utils import timezone
 
 from billing.models import UsageEvent
 from modeling.models import Job, Worker
+from modeling.serving.engines import Engines
 from tenants.models import Tenant
 from tenants.scope import OPERATOR
 
 QUIET_AFTER = timedelta(seconds=60)
+ENGINE_SECONDS = 1.0
 
 
 def now() -> dict[str, Any]:
@@ -33,6 +36,7 @@ def now() -> dict[str, Any]:
     usage = UsageEvent.objects.everywhere().filter(at__gte=month).values("kind").order_by("kind")
     return {
         "moment": moment,
+        "engines": async_to_sync(_engines)(),
         "workers": workers,
         "expired": [job for job in running.values() if job.lease_until and job.lease_until < moment],
         "queue": jobs.filter(state__in=Job.WAITING).aggregate(waiting=Count("id"), oldest=Min("created_at")),
@@ -58,6 +62,28 @@ def now() -> dict[str, Any]:
             for row in usage.annotate(total=Sum("quantity"))
         ],
     }
+
+
+async def _engines() -> list[dict[str, Any]]:
+    """Every engine as it answers now: its bases with their state, what computes them, and what waits."""
+    engines = Engines.from_settings()
+    try:
+        found = await engines.snapshots(ENGINE_SECONDS)
+    finally:
+        await engines.close()
+    return [
+        {
+            "name": name,
+            "is_up": snapshot is not None,
+            "bases": [
+                {"name": base, "state": state, **snapshot["bases"].get(base, {})}
+                for base, state in snapshot["states"].items()
+            ]
+            if snapshot
+            else [],
+        }
+        for name, snapshot in found.items()
+    ]
 
 
 def _running() -> list[Job]:

@@ -17,7 +17,16 @@ DATA_DIR = env.path("DATA_DIR", BASE_DIR / ".data")
 MODELS_DIR = env.path("MODELS_DIR", DATA_DIR / "models")
 OBJECTS_DIR = env.path("OBJECTS_DIR", DATA_DIR / "objects")
 RUN_DIR = env.path("RUN_DIR", DATA_DIR / "run")
+# Engines: one socket for all bases, one for each (ENGINE_SPLIT), or where ENGINES says, base by base.
 ENGINE_SOCKET = env.path("ENGINE_SOCKET", RUN_DIR / "engine.sock")
+ENGINE_SPLIT = env.flag("ENGINE_SPLIT")
+ENGINES = env.text("ENGINES")
+ENGINE_TLS_CERT, ENGINE_TLS_KEY, ENGINE_TLS_CA = (
+    env.path(name, BASE_DIR) if env.text(name) else None
+    for name in ("ENGINE_TLS_CERT", "ENGINE_TLS_KEY", "ENGINE_TLS_CA")
+)
+ENGINE_PATIENCE_SECONDS = 8.0  # how long a request waits for an engine that restarts, within its own deadline
+BATCH_SLOTS = env.integer("BATCH_SLOTS", 1)  # slices of batches at once, of the quick workers' processes
 ROOT_KEY_FILE = env.path("ROOT_KEY_FILE", DATA_DIR / "root.key")
 RECEIPT_KEY_FILE = env.path("RECEIPT_KEY_FILE", DATA_DIR / "receipt.key")
 VERSION = re.findall(r"^## (\d[\w.]*)", (BASE_DIR / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
@@ -153,6 +162,11 @@ CHANNEL_LAYERS = {
     }
 }
 
+# Metrics: an address for operators, never the public one; 0: none.
+METRICS_HOST = env.text("METRICS_HOST", "127.0.0.1")
+METRICS_PORT = env.integer("METRICS_PORT", 0)
+HAS_OPERATOR = bool(env.text("OPERATOR_DATABASE_URL"))
+
 # People
 AUTH_USER_MODEL = "tenants.User"
 AUTHENTICATION_BACKENDS = [
@@ -229,6 +243,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
+V1_THROTTLE = "billing.throttling.PlanThrottle"  # of tenants.access.TenantAPIView, which lies below the plans
 REST_FRAMEWORK = {
     # tenants.access.TenantAPIView brings its own authentication; naming it here imports in a circle
     "DEFAULT_AUTHENTICATION_CLASSES": [],

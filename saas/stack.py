@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modeling.serving.addresses import ALL, SPLIT_BASES, Places, UnixAddress, split_socket
 from saas.supervisor import Child
 
 CONNECTIONS = ("DATABASE_URL", "MIGRATOR_DATABASE_URL", "OPERATOR_DATABASE_URL", "REDIS_URL")
 SECRETS = ("SECRET_KEY", "KEY_PEPPER", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "EMAIL_HOST_PASSWORD")
+METRICS_DISTANCE = 1464
 ROLES = ("web", "engine", "train", "quick", "timetable")
 MIGRATE = ("migrate", "--database", "migrator", "--no-input", "--skip-checks")
+ENGINE_STEADY_SECONDS = 3.0  # it listens after about one: what lived longer has served, and is back at once
 # Ranks: the timetable stops first, then the workers, the web, the engine.
 TIMETABLE, WORKERS, WEB, ENGINE, STANDIN = 4, 3, 2, 1, 0
 
@@ -27,6 +30,7 @@ class Stack:
     data_dir: Path
     models_dir: Path
     engine_socket: Path
+    places: Places
     host: str
     port: int
     connections: Mapping[str, str]
@@ -51,6 +55,7 @@ class Stack:
         log_file = self.data_dir / "logs" / f"{name.replace(' ', '-')}.log"
         child = Child(name, [sys.executable, *command], env, log_file, rank)
         child.stop_seconds = more.get("stop_seconds", child.stop_seconds)
+        child.steady_seconds = more.get("steady_seconds", child.steady_seconds)
         return child
 
     def command(self, name: str, *words: str, connections: tuple[str, ...]) -> Child:
@@ -69,17 +74,36 @@ class Stack:
         command = ["-m", "uvicorn", "saas.asgi:application", "--host", self.host, "--port", str(self.port)]
         command += ["--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "2"]
         command += ["--ws", "websockets-sansio", "--proxy-headers", "--backlog", "2048"]
-        env = self.environment("DATABASE_URL", "OPERATOR_DATABASE_URL", "REDIS_URL")
+        env = {"METRICS_PORT": str(self.metrics_port())}
+        env |= self.environment("DATABASE_URL", "OPERATOR_DATABASE_URL", "REDIS_URL")
         return self._child("web", WEB, command, env, stop_seconds=5.0)
 
-    def engine(self) -> Child:
-        """The model process: no database, no broker, no secret."""
+    def metrics_port(self) -> int:
+        """Where metrics are unless METRICS_PORT says otherwise: 9464 beside 8000; 0 (none) where that is no port."""
+        beside = self.port + METRICS_DISTANCE
+        return beside if beside < 65536 else 0
+
+    def engines(self) -> list[Child]:
+        """The engines of this machine: one for all bases, or one each; none where ENGINES names others for all."""
+        sockets = {
+            address.path: "" if base == ALL else base
+            for base, addresses in sorted(self.places.items())
+            for address in addresses
+            if isinstance(address, UnixAddress)
+        }
+        own = {split_socket(self.engine_socket, base) for base in SPLIT_BASES} | {self.engine_socket}
+        return [self.engine(path, base) for path, base in sorted(sockets.items()) if path in own]
+
+    def engine(self, socket: Path | None = None, bases: str = "", *, listen: Sequence[str] = ()) -> Child:
+        """A model process, of the named bases or of all: no database, no broker, no secret."""
         threads = max(1, (os.cpu_count() or 2) // 2)
-        command = ["-m", "modeling.serving.engine", "--socket", str(self.engine_socket)]
-        command += ["--models", str(self.models_dir), "--threads", str(threads)]
+        command = ["-m", "modeling.serving.engine", "--socket", str(socket or self.engine_socket)]
+        command += ["--models", str(self.models_dir), "--threads", str(threads), *listen]
+        command += ["--bases", bases] if bases else []
         env = self.environment(threads=threads)
         env = {name: value for name, value in env.items() if name not in SECRETS}
-        return self._child("engine", ENGINE, command, env, stop_seconds=3.0)
+        name = f"engine {bases}" if bases else "engine"
+        return self._child(name, ENGINE, command, env, stop_seconds=3.0, steady_seconds=ENGINE_STEADY_SECONDS)
 
     def train(self) -> Child:
         """The training worker: it holds the app role only."""

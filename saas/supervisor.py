@@ -12,8 +12,8 @@ from typing import Protocol
 
 from saas.processes import ProcessFailed, signal_group, spawn, tail
 
-BACKOFF_SECONDS = (0.3, 1.0, 2.0, 5.0, 10.0, 30.0)
-STEADY_SECONDS = 60.0  # a child that lived this long starts again from the shortest wait
+BACKOFF_SECONDS = (0.3, 0.6, 1.2, 2.4, 5.0, 10.0, 30.0)
+STEADY_SECONDS = 60.0  # a child that lived this long starts again after the shortest wait
 LOG_BYTES = 10_000_000
 
 
@@ -35,6 +35,7 @@ class Child:
     rank: int
     stop_signal: int = signal.SIGTERM
     stop_seconds: float = 5.0
+    steady_seconds: float = STEADY_SECONDS
     niceness: int = 0
     is_lasting: bool = True  # False: it is meant to end
     process: subprocess.Popen[bytes] | None = None
@@ -119,7 +120,7 @@ class Supervisor:
 
     def _note_death(self, child: Child, now: float) -> None:
         assert child.process is not None
-        if now - child.started_at > STEADY_SECONDS:
+        if now - child.started_at > child.steady_seconds:
             child.deaths = 0
         wait = BACKOFF_SECONDS[min(child.deaths, len(BACKOFF_SECONDS) - 1)]
         child.deaths += 1

@@ -12,17 +12,20 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Protocol
 
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import SimpleTemplateResponse
 from django.utils import timezone
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext as _
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
 from rest_framework.views import APIView
 
 from saas.lib import valkey
@@ -214,6 +217,10 @@ class TenantAPIView(APIView):
     def get_permissions(self) -> list[Any]:
         """The key's scope, then whatever the view adds."""
         return [HasScope(self.scope_name), *super().get_permissions()]
+
+    def get_throttles(self) -> list[BaseThrottle]:
+        """The tenant's requests a minute, as its plan says."""
+        return [import_string(settings.V1_THROTTLE)()]
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """Authenticate, check the scope, and wrap this request's handler in the tenant's transaction."""

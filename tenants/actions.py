@@ -155,12 +155,17 @@ def change_role(member: Member, role: str, *, actor: Actor) -> None:
 
 
 def remove_member(member: Member, *, actor: Actor) -> None:
-    """Take a person out of the tenant, effective with their next request; the last owner stays."""
+    """Take a person out of the tenant, effective with their next request; the last owner stays.
+
+    The API keys that they made end with it: whoever left still knows them.
+    """
     if member.role == Role.OWNER:
         _keep_an_owner(member)
     audit.record(member.tenant, actor, "member.removed", member, role=member.role)
     Member.objects.of(member.tenant_id).filter(pk=member.pk).delete()
     announce_revocation("member", member.tenant, str(member.user_id))
+    for key in queries.keys_made_by(member.tenant, member.user):
+        revoke_key(key, actor=actor)
 
 
 def _keep_an_owner(member: Member) -> None:

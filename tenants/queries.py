@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from allauth.account.models import EmailAddress
 from django.db.models import Case, Q, QuerySet, When
 from django.utils import timezone
 
@@ -63,6 +64,13 @@ def open_invites(tenant: Tenant) -> QuerySet[Invite]:
 def api_keys(tenant: Tenant) -> QuerySet[ApiKey]:
     """All keys, also revoked ones, newest first, with `is_expired`."""
     return ApiKey.objects.of(tenant).annotate(is_expired=Q(expires_at__lte=timezone.now())).order_by("-id")
+
+
+def keys_made_by(tenant: Tenant, user: User) -> QuerySet[ApiKey]:
+    """The keys in use that a person made, under any of their addresses."""
+    addresses = [user.email, *EmailAddress.objects.filter(user=user).values_list("email", flat=True)]
+    mine = ApiKey.objects.of(tenant).filter(created_by__in=addresses, revoked_at=None)
+    return mine.select_related("tenant")
 
 
 def audit_entries(tenant: Tenant, filters: dict[str, Any]) -> QuerySet[AuditEntry]:

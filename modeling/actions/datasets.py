@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from uuid import UUID
 
 from django.db import connection
@@ -15,23 +17,25 @@ from modeling.actions.segmenting import Cut, SegmentWriting, existing_ring, inse
 from modeling.core.columns import LABELS_MOST
 from modeling.core.segments import Place
 from modeling.core.tables import ENCODINGS
-from modeling.models import Dataset, DatasetKey, DatasetVersion, File, Inspection, Job, UnitKey
+from modeling.models import Batch, Dataset, DatasetKey, DatasetVersion, File, Inspection, Job, UnitKey
 from modeling.rows import UnitRow, layout_of, read_handles, read_rows, rebuild_content, rows_in_file_order
 from modeling.units import handle_key, held_out_key, is_held_out, person_handle, shares_rows
 from saas.lib import background
 from saas.lib.errors import Conflict, Refusal
 from tenants import audit, vault
 from tenants.audit import Actor
-from tenants.models import Tenant
+from tenants.models import Tenant, VaultObject
 
 __all__ = [
     "UnitRow",
     "add_file",
+    "check_purpose",
     "delete_file",
     "distinct_labels",
     "held_out_key",
     "inspect_file",
     "is_held_out",
+    "kept_content",
     "overlapping_datasets",
     "read_handles",
     "read_rows",
@@ -43,6 +47,8 @@ __all__ = [
 ]
 
 NAME_CHARACTERS = 255
+UPLOADABLE = (File.Purpose.FINE_TUNE, File.Purpose.USER_DATA, File.Purpose.BATCH)
+_BLOCK_BYTES = 1 << 18
 _SHARED_PEOPLE = """
 SELECT DISTINCT theirs.dataset_id
 FROM modeling_unitkey ours
@@ -68,26 +74,41 @@ def add_file(
         fields=["state"]
     )  # an upload may take hours, and the tenant be suspended meanwhile
     limits.require_writable(tenant)
-    if purpose not in File.Purpose.values:
-        raise Refusal(_("purpose is fine-tune or user_data."), param="purpose", code="invalid_purpose")
+    check_purpose(purpose)
     if encoding and encoding not in ENCODINGS:
         raise Refusal(_("encoding is one of %(all)s.") % {"all": ", ".join(ENCODINGS)}, param="encoding")
     if writer.size_bytes == 0:
         raise Refusal(_("The file is empty."), param="file", code="empty_file")
     limits.require(tenant, "storage_bytes", stored_bytes(tenant) + writer.size_bytes)
     stored = writer.finish()
+    is_kept = purpose in File.KEPT_AS_IS
     file = File.objects.of(tenant).create(
         name=name[-NAME_CHARACTERS:] or "file",
         purpose=purpose,
         encoding=encoding,
         size_bytes=stored.size_bytes,
+        status=File.Status.PROCESSED if is_kept else File.Status.UPLOADED,
         object=stored,
         created_by=actor.label[:200],
     )
-    Inspection.objects.of(tenant).create(file=file)
     audit.record(tenant, actor, "file.added", file, bytes=file.size_bytes, purpose=purpose)
-    background.enqueue("modeling.inspect_file", tenant_id=tenant.pk, file_id=file.pk)
+    if not is_kept:
+        Inspection.objects.of(tenant).create(file=file)
+        background.enqueue("modeling.inspect_file", tenant_id=tenant.pk, file_id=file.pk)
     return file
+
+
+def check_purpose(purpose: str) -> None:
+    """Raise Refusal for what nobody may upload."""
+    if purpose not in UPLOADABLE:
+        raise Refusal(_("purpose is fine-tune, user_data or batch."), param="purpose", code="invalid_purpose")
+
+
+def kept_content(stored: VaultObject) -> Iterator[bytes]:
+    """A sealed file's bytes as they were uploaded or written."""
+    with closing(vault.open(stored)) as source:
+        while block := source.read(_BLOCK_BYTES):
+            yield block
 
 
 def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
@@ -238,6 +259,10 @@ def delete_file(file: File, actor: Actor) -> None:
     again joins the same lineage.
     """
     tenant = Tenant.objects.get(pk=file.tenant_id)
+    if Batch.objects.of(tenant).filter(file=file, state__in=Batch.OPEN).exists():
+        raise Conflict(
+            _("A batch still reads this file. Cancel the batch or wait for its end."), code="file_in_use"
+        )
     needed = Q(file=file) | Q(catalogue_file=file)
     if Job.objects.of(tenant).filter(needed, state__in=Job.OPEN).exists():
         raise Conflict(

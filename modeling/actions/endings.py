@@ -46,7 +46,8 @@ def succeed(
             digest = hashlib.sha256(content).hexdigest()
             made = versions.Made(trained, cost, sealed, digest, job.training_seconds + seconds, cpu_seconds)
             version = versions.create_version(tenant, job, made)
-            endpoint = endpoints.point(tenant, audit.SYSTEM, endpoints.default_name(job), version)
+            name = endpoints.free_name(tenant, endpoints.default_name(job), job.task)
+            endpoint = endpoints.point(tenant, audit.SYSTEM, name, version)
             audit.record(tenant, audit.SYSTEM, "model.created", version, job=job.public_id)
             total = job.training_seconds + seconds
             record_usage(tenant, "training_seconds", total, job.public_id)

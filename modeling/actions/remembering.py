@@ -47,6 +47,13 @@ def once(tenant: Tenant, key: str, path: str, body: Any, effect: Callable[[], An
     return found.status, found.response
 
 
+def is_known(tenant: Tenant, key: str, path: str) -> bool:
+    """Whether `once` would give a stored answer: for what comes before an effect and needs no repeating."""
+    young = timezone.now() - KEPT
+    rows = RememberedAnswer.objects.of(tenant).filter(path=path, key=key, created_at__gte=young)
+    return bool(key) and rows.exists()
+
+
 def _lock(tenant: Tenant, path: str, key: str) -> None:
     """Hold the key until the transaction ends; somebody else holding it means that the first is still running."""
     with connection.cursor() as cursor:

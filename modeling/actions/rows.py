@@ -18,6 +18,8 @@ from modeling.units import HELD_OUT_SHARE, handle_key, person_handle
 from saas.lib.errors import Refusal
 from tenants.models import Tenant
 
+_FILTERED = ("category", "number", "list")  # kinds of a catalogue's columns by which a list can be filtered
+
 
 def count_units(tenant: Tenant, version: DatasetVersion) -> tuple[int, int]:
     """How many units of the version train and how many are held out."""
@@ -136,6 +138,7 @@ def _recommendation(
     columns: dict[str, str], version: DatasetVersion, catalogue: DatasetVersion, units: _Units
 ) -> TrainingData:
     items = catalogue_items(catalogue)
+    others = catalogue_columns(catalogue)
     index = {item: number for number, (item, _text) in enumerate(items)}
     histories: list[list[int]] = []
     for row in read_rows(version, columns=[columns["item"]]):
@@ -146,7 +149,8 @@ def _recommendation(
         if item is not None:
             histories[unit].append(item)
     return TrainingData(
-        units=range(len(histories)), held_out=units.held_out, histories=histories, catalogue=items
+        units=range(len(histories)), held_out=units.held_out, histories=histories, catalogue=items,
+        catalogue_columns={name: [cells.get(item) for item, _ in items] for name, cells in others.items()},
     )  # fmt: skip
 
 
@@ -159,3 +163,19 @@ def catalogue_items(catalogue: DatasetVersion) -> list[tuple[str, str]]:
         for row in read_rows(catalogue, columns=wanted)
     }
     return list(items.items())
+
+
+def catalogue_columns(catalogue: DatasetVersion) -> dict[str, dict[str, Any]]:
+    """The cells of the columns by which lists can be filtered, by column and item id: not the id and not texts."""
+    taken = {catalogue.dataset.columns["catalogue_id"], catalogue.dataset.columns["catalogue_text"]}
+    names = [
+        facts["name"]
+        for facts in catalogue.schema.get("columns", [])
+        if facts["name"] not in taken and facts["kind"] in _FILTERED
+    ]
+    found: dict[str, dict[str, Any]] = {name: {} for name in names}
+    item = catalogue.dataset.columns["catalogue_id"]
+    for row in read_rows(catalogue, columns=[item, *names]) if names else ():
+        for name in names:
+            found[name][str(row.values[item])] = row.values.get(name)
+    return found

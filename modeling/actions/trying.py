@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from asgiref.sync import async_to_sync, sync_to_async
-from django.conf import settings
+from asgiref.sync import async_to_sync
 from django.utils.translation import gettext as _
 
 from billing import limits
-from billing.actions import record_usage
+from modeling.actions import trying_facts
 from modeling.core.recommend_scores import POPULAR
-from modeling.serving.client import EngineClient, ask_once
+from modeling.serving.engines import ask_engines
 from modeling.serving.gateway_call import refused
 from modeling.serving.targets import Target, require_task, serving_target
-from modeling.serving.wire import EngineRefusal, Kind
+from modeling.serving.wire import EngineRefusal
 from saas.lib.errors import Refusal
 from tenants.models import Tenant
 from tenants.scope import scope
 
 SECONDS = 30.0
-CHAT_SECONDS = 180.0
-MOST_TURNS = 40
 MOST_CHARACTERS = 20_000
 MOST_ITEMS = 500
-LONGEST_ANSWER = 400  # tokens
 
 
 @dataclass(frozen=True)
@@ -44,18 +37,19 @@ class Scored:
 
 @dataclass(frozen=True)
 class Tried:
-    """An answer and how long it took."""
+    """An answer, with what it took and cost in words."""
 
     results: list[Scored]
-    took_ms: int
+    facts: list[str] = field(default_factory=list)
     advice: str = ""  # what the model's calibration suggests about this answer
 
 
-def _request_id() -> str:
+def request_id() -> str:
+    """A fresh id of a call from the playground."""
     return f"play_{secrets.token_hex(16)}"
 
 
-def _target(tenant: Tenant, model: str, task: str, kind: str) -> Target:
+def target_of(tenant: Tenant, model: str, task: str, kind: str) -> Target:
     """The model, once the plan allows one more call; raises Refusal."""
     with scope(tenant):
         limits.require_open(tenant)
@@ -63,17 +57,16 @@ def _target(tenant: Tenant, model: str, task: str, kind: str) -> Target:
     return require_task(serving_target(tenant.pk, model), task)
 
 
-def _ask(tenant: Tenant, op: str, target: Target, **body: Any) -> tuple[dict[str, Any], int]:
-    started = time.perf_counter()
+def _ask(tenant: Tenant, op: str, target: Target, **body: Any) -> tuple[dict[str, Any], list[str]]:
+    seen = trying_facts.begin(tenant, target)
     try:
-        found = ask_once(
-            settings.ENGINE_SOCKET, op, tenant=str(tenant.pk), seconds=SECONDS, **target.body(), **body
+        found = async_to_sync(ask_engines)(
+            op, tenant=str(tenant.pk), seconds=SECONDS, **target.body(), **body
         )
     except EngineRefusal as refusal:
         raise refused(refusal) from refusal
-    with scope(tenant):
-        record_usage(tenant, "predictions", 1, _request_id())
-    return found, round(1000 * (time.perf_counter() - started))
+    seen.bill("predictions", 1, int(found.get("tokens", 0)))
+    return found, trying_facts.finish(tenant, seen, request_id())
 
 
 def classify(tenant: Tenant, model: str, text: str) -> Tried:
@@ -81,23 +74,23 @@ def classify(tenant: Tenant, model: str, text: str) -> Tried:
     text = text.strip()[:MOST_CHARACTERS]
     if not text:
         raise Refusal(_("Write a text first."), param="text")
-    target = _target(tenant, model, "classification", "predictions")
-    found, took = _ask(tenant, "classify", target, inputs=[text], top_k=5)
+    target = target_of(tenant, model, "classification", "predictions")
+    found, facts = _ask(tenant, "classify", target, inputs=[text], top_k=5)
     scored = [Scored(name, value, f"{100 * value:.1f} %") for name, value in found["results"][0]]
-    return Tried(scored, took, _advice(found))
+    return Tried(scored, facts, _advice(found))
 
 
 def classify_row(tenant: Tenant, model: str, cells: dict[str, Any]) -> Tried:
     """The labels of one row of a table, or its number; raises Refusal. Opens its own scopes."""
-    target = _target(tenant, model, "classification", "predictions")
-    found, took = _ask(tenant, "classify", target, rows=[cells], top_k=5)
+    target = target_of(tenant, model, "classification", "predictions")
+    found, facts = _ask(tenant, "classify", target, rows=[cells], top_k=5)
     if "values" not in found:
         scored = [Scored(name, value, f"{100 * value:.1f} %") for name, value in found["results"][0]]
-        return Tried(scored, took, _advice(found))
+        return Tried(scored, facts, _advice(found))
     answer = found["values"][0]
     named = {"value": _("Value"), "low": _("Nine in ten above"), "high": _("Nine in ten below")}
     return Tried(
-        [Scored(words, 0.0, f"{answer[name]:,.4g}") for name, words in named.items() if name in answer], took
+        [Scored(words, 0.0, f"{answer[name]:,.4g}") for name, words in named.items() if name in answer], facts
     )
 
 
@@ -126,8 +119,8 @@ def _advice(found: dict[str, Any]) -> str:
 
 def recommend(tenant: Tenant, model: str, history: Sequence[str]) -> Tried:
     """Ten items for a history of item ids; raises Refusal. Opens its own scopes."""
-    target = _target(tenant, model, "recommendation", "predictions")
-    found, took = _ask(tenant, "recommend", target, history=list(history[:MOST_ITEMS]), k=10)
+    target = target_of(tenant, model, "recommendation", "predictions")
+    found, facts = _ask(tenant, "recommend", target, history=list(history[:MOST_ITEMS]), k=10)
     scores = [float(score) for _item, score in found["items"]]
     low, high = min(scores, default=0.0), max(scores, default=1.0)
     width = (high - low) or 1.0
@@ -135,77 +128,14 @@ def recommend(tenant: Tenant, model: str, history: Sequence[str]) -> Tried:
         Scored(str(item), 0.1 + 0.9 * (float(score) - low) / width, f"{float(score):.2f}")
         for item, score in found["items"]
     ]
-    popular = _("The model's catalogue knows none of these items: this is what most people choose.")
-    return Tried(rows, took, popular if found["basis"] == POPULAR else "")
-
-
-def check_messages(value: object) -> list[dict[str, str]]:
-    """Turns of a chat as sent by the page; raises Refusal."""
-    if not isinstance(value, list) or not value:
-        raise Refusal(_("Write a message first."), param="messages")
-    turns = []
-    for one in value[-MOST_TURNS:]:
-        role, content = (one.get("role"), one.get("content")) if isinstance(one, dict) else (None, None)
-        if role not in ("user", "assistant") or not isinstance(content, str):
-            raise Refusal(_("A turn needs a role and a text."), param="messages")
-        turns.append({"role": str(role), "content": content[:MOST_CHARACTERS]})
-    return turns
+    if found["basis"] != POPULAR:
+        return Tried(rows, facts, "")
+    if not history:
+        return Tried(rows, facts, _("Nothing is known of this person: this is what most people choose."))
+    unknown = _("The model's catalogue knows none of these items: this is what most people choose.")
+    return Tried(rows, facts, unknown)
 
 
 def chat_target(tenant: Tenant, model: str) -> Target:
     """The chat model, once the plan allows it; raises Refusal. Opens its own scopes."""
-    return _target(tenant, model, "chat", "tokens")
-
-
-async def chat_events(tenant: Tenant, target: Target, messages: list[dict[str, str]]) -> AsyncIterator[bytes]:
-    """Server-sent events in the shape of /v1/chat/completions; what was sent is counted also when the reader leaves."""
-    try:
-        async with aclosing(_chat(tenant, target, messages)) as texts:
-            async for text in texts:
-                yield _event({"choices": [{"index": 0, "delta": {"content": text}}]})
-        yield b"data: [DONE]\n\n"
-    except Refusal as refusal:
-        yield _event(refusal.body())
-
-
-def chat_once(tenant: Tenant, target: Target, messages: list[dict[str, str]]) -> str:
-    """The whole answer, for pages without JavaScript; raises Refusal."""
-    return async_to_sync(_collected)(tenant, target, messages)
-
-
-async def _collected(tenant: Tenant, target: Target, messages: list[dict[str, str]]) -> str:
-    async with aclosing(_chat(tenant, target, messages)) as texts:
-        return "".join([text async for text in texts])
-
-
-async def _chat(tenant: Tenant, target: Target, messages: list[dict[str, str]]) -> AsyncGenerator[str, None]:
-    """The answer's pieces; raises Refusal. Closing it early cancels the engine's work and counts what was made."""
-    request_id, tokens = _request_id(), 0
-    client = EngineClient(settings.ENGINE_SOCKET)
-    try:
-        frames = client.stream(
-            "chat", tenant=str(tenant.pk), seconds=CHAT_SECONDS, **target.body(),
-            messages=messages, max_tokens=LONGEST_ANSWER, temperature=0.7, top_p=0.95, stop=[], seed=None,
-        )  # fmt: skip
-        async with aclosing(frames):
-            async for kind, part in frames:
-                if kind is Kind.PART:
-                    tokens = part["prompt_tokens"] + part["tokens"]
-                    yield part["text"]
-                else:
-                    tokens = int(part["prompt_tokens"]) + int(part["completion_tokens"])
-    except EngineRefusal as refusal:
-        raise refused(refusal) from refusal
-    finally:
-        await client.close()
-        if tokens:
-            await sync_to_async(_count)(tenant, tokens, request_id)
-
-
-def _count(tenant: Tenant, tokens: int, request_id: str) -> None:
-    with scope(tenant):
-        record_usage(tenant, "tokens", tokens, request_id)
-
-
-def _event(body: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return target_of(tenant, model, "chat", "tokens")

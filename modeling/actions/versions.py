@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -61,10 +62,13 @@ def create_version(tenant: Tenant, job: Job, made: Made) -> ModelVersion:
 
 def delete_version(tenant: Tenant, actor: Actor, version: ModelVersion) -> None:
     """Shred the weights for good; the row, the card and the ledger stay. Raises Conflict while an endpoint uses it."""
-    used = list(Endpoint.objects.of(tenant).filter(version=version).values_list("name", flat=True))
+    using = Q(version=version) | Q(canary=version) | Q(shadow=version)
+    used = list(Endpoint.objects.of(tenant).filter(using).values_list("name", flat=True))
     if used:
         raise Conflict(
-            _("The endpoint %(name)s uses this version. Move or delete the endpoint first.")
+            _(
+                "The endpoint %(name)s uses this version, or tries it out. Change or delete the endpoint first."
+            )
             % {"name": used[0]},
             code="version_in_use",
         )

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
-from asgiref.sync import sync_to_async
-from django.core.handlers.asgi import ASGIRequest
 from django.db.models import QuerySet
 from django.http import QueryDict, StreamingHttpResponse
 from django.urls import path
-from django.utils.encoding import iri_to_uri
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework.parsers import MultiPartParser
@@ -23,6 +19,7 @@ from modeling.models import Dataset, DatasetVersion, File
 from modeling.uploads import VaultUpload, VaultUploadHandler
 from saas.lib.errors import Conflict, NotFound, Refusal
 from saas.lib.http import cursor_page
+from saas.lib.streamed import attachment
 from tenants.access import Caller, TenantAPIView
 from tenants.models import Tenant
 from tenants.scope import scope
@@ -88,7 +85,7 @@ def live_files(tenant: Tenant) -> QuerySet[File]:
 
 def get_file(tenant: Tenant, public_id: str) -> File:
     """A file by its public id; raises NotFound."""
-    found = live_files(tenant).filter(public_id=public_id).first()
+    found = live_files(tenant).select_related("object").filter(public_id=public_id).first()
     if found is None:
         raise NotFound("There is no such file.", param="file_id")
     return found
@@ -175,39 +172,26 @@ class FileContentView(TenantAPIView):
         operation_id="files_content", responses={(200, "application/octet-stream"): OpenApiTypes.BINARY}
     )
     def get(self, request: Request, file_id: str) -> StreamingHttpResponse:
-        """The content, written again from the rows; rows that were refused or erased are absent."""
+        """The content, written again from the rows (those refused or erased are absent); of a batch, as it is."""
         tenant = caller(request).tenant
         with scope(tenant):
             file = get_file(tenant, file_id)
             version = newest_version(tenant, file)
             if file.status == File.Status.ERROR:
                 raise Refusal("This file could not be read, and was not kept.", status=410, code="gone")
-            if version is None:
+            is_kept = file.purpose in File.KEPT_AS_IS
+            if version is None and not is_kept:
                 raise Conflict(
                     "This file is still being inspected. Try again in a moment.", code="not_processed"
                 )
-        chunks = datasets.rebuild_content(version)
-        is_async = isinstance(request._request, ASGIRequest)
-        response = StreamingHttpResponse(
-            _off_loop(chunks) if is_async else chunks, content_type="application/octet-stream"
+            stored = file.object
+        if is_kept and stored is not None:
+            chunks = datasets.kept_content(stored)
+        else:
+            chunks = datasets.rebuild_content(cast(DatasetVersion, version))
+        return attachment(
+            request._request, chunks, filename=file.name, content_type="application/octet-stream"
         )
-        response["Content-Disposition"] = f"attachment; filename*=UTF-8''{iri_to_uri(_safe(file.name))}"
-        response["X-Content-Type-Options"] = "nosniff"
-        return response
-
-
-def _safe(name: str) -> str:
-    return "".join(mark if mark.isalnum() or mark in "._-" else "_" for mark in name)
-
-
-async def _off_loop(chunks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Draw each chunk in the request's thread, so that the event loop never decrypts."""
-
-    def draw() -> bytes:
-        return next(chunks, b"")
-
-    while chunk := await sync_to_async(draw)():
-        yield chunk
 
 
 def dataset_body(tenant: Tenant, dataset: Dataset) -> dict[str, Any]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 
-def _object(name: str, properties: dict[str, Any], *, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+def shape(name: str, properties: dict[str, Any], *, optional: tuple[str, ...] = ()) -> dict[str, Any]:
+    """An object of the API: its properties are required but for the optional ones."""
     required = [key for key in properties if key not in optional]
     kind = {"type": "string", "enum": [name]}
     return {"type": "object", "properties": {"object": kind} | properties, "required": ["object", *required]}
 
 
-def _listing(item: dict[str, Any]) -> dict[str, Any]:
+def listing(item: dict[str, Any]) -> dict[str, Any]:
+    """A page of such objects."""
     return {
         "type": "object",
         "properties": {
@@ -34,8 +36,9 @@ _ERROR = {
     "properties": {"line": _NUMBER, "column": _NUMBER, "rule": _TEXT, "fix": _TEXT},
     "required": ["line", "column", "rule", "fix"],
 }
-_PURPOSE = {"type": "string", "enum": ["fine-tune", "user_data"]}
-FILE = _object(
+PURPOSE = {"type": "string", "enum": ["fine-tune", "user_data", "batch"]}
+_PURPOSES = {"type": "string", "enum": ["fine-tune", "user_data", "batch", "batch_output"]}
+FILE = shape(
     "file",
     {
         "id": _TEXT,
@@ -43,7 +46,7 @@ FILE = _object(
         "created_at": _NUMBER,
         "expires_at": _MAYBE_NUMBER,
         "filename": _TEXT,
-        "purpose": _PURPOSE,
+        "purpose": _PURPOSES,
         "status": {"type": "string", "enum": ["uploaded", "processed", "error"]},
         "status_details": _MAYBE_TEXT,
         "errors": {"type": "array", "items": _ERROR},
@@ -54,14 +57,14 @@ FILE = _object(
     },
     optional=("errors", "error_count", "dataset", "rows", "units"),
 )
-FILES = _listing(FILE)
-DELETED = _object("file", {"id": _TEXT, "deleted": {"type": "boolean"}})
+FILES = listing(FILE)
+DELETED = shape("file", {"id": _TEXT, "deleted": {"type": "boolean"}})
 UPLOAD = {
     "multipart/form-data": {
         "type": "object",
         "properties": {
             "file": {"type": "string", "format": "binary"},
-            "purpose": _PURPOSE,
+            "purpose": PURPOSE,
             "encoding": _TEXT,
         },
         "required": ["file", "purpose"],
@@ -80,7 +83,7 @@ _VERSION = {
         "errors_by_rule": {"type": "object", "additionalProperties": _NUMBER},
     },
 }
-DATASET = _object(
+DATASET = shape(
     "dataset",
     {
         "id": _TEXT,
@@ -95,4 +98,4 @@ DATASET = _object(
         "versions": {"type": "array", "items": _VERSION},
     },
 )
-DATASETS = _listing(DATASET)
+DATASETS = listing(DATASET)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from modeling.core.recommend_statistics import Array64, Indices, unit
-from modeling.core.types import CoreError, Tensors
+from modeling.core.types import Array, CoreError, Tensors
 
 HISTORY = "history"  # what an answer rests on: the person's own items,
 POPULAR = "popular"  # everybody's, without any item that the catalogue knows,
@@ -21,21 +21,33 @@ SIMILAR = "similar"  # or the one item that others should be like
 class Part:
     """One term of a score: taste · (h - direction)·B_i + neighbour · unit(Σ x_j)·x_i over the history's items j.
 
-    h is the unit sum of the history's `features` [n, d], x = `vectors` B [n, d] / `lengths` [n].
+    h is the unit sum of the history's `features` [n, d], x = `vectors` B [n, d] times `scale` [n]. All are float32 and
+    used where they lie; a history's own sums are made in float64.
     """
 
-    features: Array64
-    vectors: Array64
-    soft: Array64
-    direction: Array64
+    features: Array
+    vectors: Array
+    scale: Array
+    direction: Array
     taste: float
     neighbour: float
 
-    def scores(self, rows: Indices) -> Array64:
+    def soft(self, rows: Indices) -> Array64:
+        """The x of some items [rows, d]."""
+        found: Array64 = self.vectors[rows].astype(np.float64) * self.scale[rows, None]
+        return found
+
+    def scores(self, rows: Indices) -> Array:
         """The term for all items [n], from the numbers of a history."""
-        found: Array64 = self.neighbour * (self.soft @ unit(self.soft[rows].sum(axis=0)))
-        if self.taste:
-            found += self.taste * (self.vectors @ (unit(self.features[rows].sum(axis=0)) - self.direction))
+        near = self.neighbour * unit(self.soft(rows).sum(axis=0))
+        if not self.taste:
+            found: Array = (self.vectors @ near.astype(np.float32)) * self.scale
+        else:
+            wanted = unit(self.features[rows].sum(axis=0, dtype=np.float64)) - self.direction
+            both = self.vectors @ np.stack([near, self.taste * wanted], axis=1).astype(
+                np.float32
+            )  # one pass for two
+            found = both[:, 0] * self.scale + both[:, 1]
         return found
 
 
@@ -49,12 +61,13 @@ _ONE_ROUND: Mapping[str, Any] = {
 
 
 def _part(tensors: Tensors, written: Mapping[str, Any]) -> Part:
-    vectors = tensors[written["vectors"]].astype(np.float64)
-    soft = unit(vectors)
-    if "lengths" in written:
-        soft = vectors / tensors[written["lengths"]].astype(np.float64)[:, None]
-    features, direction = (tensors[written[name]].astype(np.float64) for name in ("features", "direction"))
-    return Part(features, vectors, soft, direction, float(written["taste"]), float(written["neighbour"]))
+    vectors = tensors[written["vectors"]].astype(np.float32, copy=False)
+    lengths = tensors[written["lengths"]] if "lengths" in written else np.linalg.norm(vectors, axis=1)
+    scale = np.divide(1.0, lengths, out=np.zeros(len(vectors)), where=lengths > 0).astype(np.float32)
+    features, direction = (
+        tensors[written[name]].astype(np.float32, copy=False) for name in ("features", "direction")
+    )
+    return Part(features, vectors, scale, direction, float(written["taste"]), float(written["neighbour"]))
 
 
 class ItemModel:
@@ -65,7 +78,7 @@ class ItemModel:
 
     def __init__(self, tensors: Tensors, config: Mapping[str, Any]) -> None:
         self.ids: list[str] = [str(item) for item in config["items"]]
-        self.log_p: Array64 = tensors["items.log_p"].astype(np.float64)
+        self.log_p: Array = tensors["items.log_p"].astype(np.float32, copy=False)
         written = config.get("parts", [_ONE_ROUND])
         self.parts = [_part(tensors, one) for one in written if one["taste"] or one["neighbour"]]
 
@@ -81,18 +94,17 @@ class ItemModel:
         """What a list for this history rests on: HISTORY, or POPULAR where the catalogue knows none of it."""
         return HISTORY if self.parts and any(item in self.index for item in history) else POPULAR
 
-    def score_history(self, history: Sequence[int]) -> Array64:
-        """log p plus the parts' terms [n]; log p without history."""
-        scores = self.log_p.copy()
-        return scores + self._taste(history) if len(history) else scores
+    def score_history(self, history: Sequence[int]) -> Array:
+        """log p plus the parts' terms [n], float32; log p without history."""
+        return self.log_p + self._taste(history) if len(history) else self.log_p.copy()
 
-    def score_similar(self, item: int) -> Array64:
+    def score_similar(self, item: int) -> Array:
         """How close every item [n] is to one item; popularity plays no part."""
         return self._taste([item])
 
-    def _taste(self, history: Sequence[int]) -> Array64:
+    def _taste(self, history: Sequence[int]) -> Array:
         rows = np.asarray(history, dtype=np.int64)
-        total = np.zeros(len(self.ids))
+        total = np.zeros(len(self.ids), dtype=np.float32)
         for part in self.parts:
             total += part.scores(rows)
         return total
@@ -111,20 +123,39 @@ def recommend_scores(
     A person without history gets popularity. Items outside the catalogue are dropped; an unknown
     `similar_to` raises CoreError.
     """
-    past = model.known(history)
-    if similar_to is None:
-        scores = model.score_history(past)
-    elif similar_to in model.index:
-        scores = model.score_similar(model.index[similar_to])
-    else:
-        raise CoreError(f"The item {similar_to!r} is not in this model's catalogue.", code="unknown_item")
-    seeds = [] if similar_to is None else [similar_to]
-    scores[[*past, *model.known([*exclude, *seeds])]] = -np.inf
+    scores, past = scored(model, history=history, similar_to=similar_to)
+    scores[[*past, *model.known(exclude)]] = -np.inf
     return [(model.ids[number], float(scores[number])) for number in best(scores, k)]
 
 
-def best(scores: Array64, k: int) -> list[int]:
-    """Numbers of the k highest finite scores, best first; ties go to the earlier item."""
-    k = max(0, min(k, int(np.isfinite(scores).sum())))
-    order = np.argsort(-scores, kind="stable")[:k]
-    return [int(number) for number in order]
+def scored(
+    model: ItemModel, *, history: Sequence[str] = (), similar_to: str | None = None
+) -> tuple[Array, list[int]]:
+    """The scores of all items [n], and the numbers of the items asked about, which no answer repeats.
+
+    An unknown `similar_to` raises CoreError.
+    """
+    past = model.known(history)
+    if similar_to is None:
+        return model.score_history(past), past
+    if similar_to not in model.index:
+        raise CoreError(f"The item {similar_to!r} is not in this model's catalogue.", code="unknown_item")
+    number = model.index[similar_to]
+    return model.score_similar(number), [*past, number]
+
+
+def best(scores: Array, k: int) -> list[int]:
+    """Numbers of the k highest scores above -inf, best first; ties go to the earlier item. Exact."""
+    alive = scores > -np.inf
+    left = int(np.count_nonzero(alive))
+    numbers: Indices | None = None
+    if left < 0.9 * len(scores):  # partition is slow among many equal scores
+        numbers = np.flatnonzero(alive)
+        scores = scores[numbers]
+    k = min(k, left)
+    if k <= 0:
+        return []
+    edge = np.partition(scores, len(scores) - k)[len(scores) - k]
+    places = np.flatnonzero(scores >= edge)
+    places = places[np.argsort(-scores[places], kind="stable")[:k]]
+    return [int(number) for number in (places if numbers is None else numbers[places])]

@@ -121,8 +121,8 @@ class TrainingData:
 
     `units[i]` is the index of the unit that row i belongs to, 0..n_units-1. Classification: `texts` and `labels`
     (index into recipe.labels). Chat: `conversations` of {"role", "content"} turns. Recommendation: `histories[u]` lists
-    the items of unit u by index, and `catalogue` the (id, text) pairs in index order. Tables: `cells`, with `labels` or
-    `targets`. `held_out[u]` says that unit u is held out.
+    the items of unit u by index, `catalogue` the (id, text) pairs in index order, `catalogue_columns` other cells.
+    Tables: `cells`, with `labels` or `targets`. `held_out[u]` says that unit u is held out.
     """
 
     units: Sequence[int]
@@ -132,6 +132,7 @@ class TrainingData:
     conversations: Sequence[Sequence[Mapping[str, str]]] = ()
     histories: Sequence[Sequence[int]] = ()
     catalogue: Sequence[tuple[str, str]] = ()
+    catalogue_columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     label_sets: Sequence[Sequence[int]] = ()  # multi-label: the labels of each row, in place of `labels`
     cells: Mapping[str, Sequence[Any]] = field(default_factory=dict)  # tables: raw cells by feature name
     targets: Sequence[float] = ()  # regression

@@ -1,18 +1,27 @@
-"""Rows of the product: files and datasets, jobs and events, the privacy ledger, model versions, endpoints."""
+"""Rows of the product: files, datasets, batches, jobs and events, the privacy ledger, model versions, endpoints."""
 
 from __future__ import annotations
 
+from modeling.models.batches import Batch, BatchSlice
 from modeling.models.datasets import Dataset, DatasetKey, DatasetVersion, File, Inspection, UnitKey
-from modeling.models.endpoints import Endpoint, EndpointChange
+from modeling.models.endpoints import DefaultRules, Endpoint, EndpointChange, PersonalData, ShadowDay
 from modeling.models.jobs import Job, JobEvent, RememberedAnswer, Worker
 from modeling.models.paces import Pace
+from modeling.models.predictions import Prediction, PredictionKey
 from modeling.models.privacy import LedgerHead, PrivacyAccount, PrivacyEntry
+from modeling.models.recommendations import CountedEvent, RecommendedDay
+from modeling.models.served import ServedMinutes
+from modeling.models.uploads import Upload, UploadPart
 from modeling.models.versions import ModelVersion
 
 __all__ = [
+    "Batch",
+    "BatchSlice",
+    "CountedEvent",
     "Dataset",
     "DatasetKey",
     "DatasetVersion",
+    "DefaultRules",
     "Endpoint",
     "EndpointChange",
     "File",
@@ -22,9 +31,17 @@ __all__ = [
     "LedgerHead",
     "ModelVersion",
     "Pace",
+    "PersonalData",
+    "Prediction",
+    "PredictionKey",
     "PrivacyAccount",
     "PrivacyEntry",
+    "RecommendedDay",
     "RememberedAnswer",
+    "ServedMinutes",
+    "ShadowDay",
     "UnitKey",
+    "Upload",
+    "UploadPart",
     "Worker",
 ]

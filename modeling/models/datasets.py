@@ -22,7 +22,8 @@ def dataset_id() -> str:
 
 
 class File(TenantOwned):
-    """What was uploaded. `object` is the raw stream until inspection has rewritten it per person, then null."""
+    """What was uploaded. `object` is the raw stream until inspection has rewritten it per person, then null; files of
+    batches keep it."""
 
     class Status(models.TextChoices):
         """The three states of OpenAI's file object."""
@@ -32,10 +33,14 @@ class File(TenantOwned):
         ERROR = "error", _("error")
 
     class Purpose(models.TextChoices):
-        """Records of people to train on, or data about things, such as a catalogue."""
+        """Records of people to train on, data about things, or the requests and answers of a batch."""
 
         FINE_TUNE = "fine-tune", _("training data")
         USER_DATA = "user_data", _("catalogue")
+        BATCH = "batch", _("requests of a batch")
+        BATCH_OUTPUT = "batch_output", _("answers of a batch")
+
+    KEPT_AS_IS: ClassVar[tuple[str, ...]] = (Purpose.BATCH, Purpose.BATCH_OUTPUT)  # sealed, never inspected
 
     public_id = models.CharField(max_length=40, default=file_id, editable=False)
     name = models.CharField(max_length=255)

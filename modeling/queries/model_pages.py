@@ -68,7 +68,7 @@ class ModelPage:
 def model_rows(tenant: Tenant, versions: list[ModelVersion]) -> list[ModelPage]:
     """Versions as the list prints them; the endpoints are read once."""
     names: dict[object, list[str]] = {}
-    for name, version in Endpoint.objects.of(tenant).order_by("name").values_list("name", "version"):
+    for name, version in Endpoint.objects.of(tenant).order_by("created_at").values_list("name", "version"):
         names.setdefault(version, []).append(name)
     return [model_page(tenant, version, names.get(version.pk, [])) for version in versions]
 

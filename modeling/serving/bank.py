@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from modeling.serving.memory import lazy_zeros
 from modeling.serving.store import CacheKey
 from modeling.serving.wire import EngineRefusal
 
@@ -26,9 +27,15 @@ class SlotBank:
     """
 
     def __init__(
-        self, shapes: Mapping[str, tuple[int, ...]], *, slots: int, dtype: torch.dtype = torch.float32
+        self,
+        shapes: Mapping[str, tuple[int, ...]],
+        *,
+        slots: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
     ) -> None:
-        self.tables = {name: torch.zeros(slots + 1, *shape, dtype=dtype) for name, shape in shapes.items()}
+        self.dtype = dtype
+        self.tables = {name: lazy_zeros((slots + 1, *shape), dtype, device) for name, shape in shapes.items()}
         self.holders = dict.fromkeys(shapes, 0)  # how many slots bring this tensor: 0 means skip its product
         self._free = list(range(slots, PLAIN, -1))
         self._slot_of: OrderedDict[CacheKey, int] = OrderedDict()  # least recently used first
@@ -38,10 +45,17 @@ class SlotBank:
         self._placing: dict[CacheKey, asyncio.Event] = {}
         self._doomed: set[CacheKey] = set()
         self._released = asyncio.Event()
+        self.hits = 0
+        self.misses = 0
         self.evictions = 0
 
     def __contains__(self, key: CacheKey) -> bool:
         return key in self._slot_of
+
+    @property
+    def rank(self) -> int:
+        """The rank that its adapters have room for."""
+        return next(int(table.shape[1]) for name, table in self.tables.items() if name.endswith(".A"))
 
     @property
     def used(self) -> int:
@@ -53,6 +67,7 @@ class SlotBank:
         while True:
             slot = self._slot_of.get(key)
             if slot is not None:
+                self.hits += 1
                 self._pins[slot] += 1
                 self._slot_of.move_to_end(key)
                 return slot
@@ -71,6 +86,7 @@ class SlotBank:
                 self._released.set()
                 raise EngineRefusal("revoked", "The model was withdrawn.")
             self._write(slot, tensors)
+            self.misses += 1
             self._slot_of[key] = slot
             self._pins[slot] = 1
             return slot
@@ -93,18 +109,22 @@ class SlotBank:
             await self._released.wait()
 
     def _write(self, slot: int, tensors: Mapping[str, torch.Tensor]) -> None:
-        names = sorted(tensors)
-        for name in names:
-            target = self.tables[name][slot]
-            source = tensors[name]
-            target[tuple(slice(0, size) for size in source.shape)] = source
-            self.holders[name] += 1
-        self._brought[slot] = names
+        brought = self._brought[slot] = []
+        try:
+            for name, source in sorted(tensors.items()):
+                target = self.tables[name][slot]
+                brought.append(name)
+                self.holders[name] += 1
+                target[tuple(slice(0, size) for size in source.shape)] = source
+        except (KeyError, RuntimeError, IndexError) as error:
+            self._zero(slot)
+            self._free.append(slot)
+            self._released.set()
+            raise EngineRefusal("bad_artifact", "The model's tensors do not fit the base.") from error
 
     def _zero(self, slot: int) -> None:
-        for table in self.tables.values():
-            table[slot].zero_()
-        for name in self._brought.pop(slot, ()):
+        for name in self._brought.pop(slot, ()):  # the others were never written since they were last zeroed
+            self.tables[name][slot].zero_()
             self.holders[name] -= 1
 
     def release(self, slot: int) -> None:
@@ -121,7 +141,13 @@ class SlotBank:
     def purge(self, tenant: str, version: str | None) -> int:
         """Zero the slots of a tenant (or of one version); those in flight are zeroed when their last row leaves."""
         self._doomed.update(key for key in self._placing if key.belongs_to(tenant, version))
-        gone = [key for key in self._slot_of if key.belongs_to(tenant, version)]
+        return self._empty([key for key in self._slot_of if key.belongs_to(tenant, version)])
+
+    def retire(self) -> int:
+        """Zero every slot, those in flight when their last row leaves: another bank takes over."""
+        return self._empty(list(self._slot_of))
+
+    def _empty(self, gone: list[CacheKey]) -> int:
         for key in gone:
             slot = self._slot_of.pop(key)
             if self._pins[slot]:
@@ -141,8 +167,15 @@ class Mix:
     slots: torch.Tensor
 
 
+def own_factors(
+    bank: SlotBank, name: str, slots: torch.Tensor, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A [n, rank, in] and B [n, out, rank] of every row's own slot, slots [n]."""
+    down = bank.tables[f"{name}.A"].index_select(0, slots).to(dtype)
+    return down, bank.tables[f"{name}.B"].index_select(0, slots).to(dtype)
+
+
 def low_rank(bank: SlotBank, name: str, rows: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
-    """B A x for every row with its own A and B: rows [n, t, in], slots [n] -> [n, t, out], in the bank's dtype."""
-    down = bank.tables[f"{name}.A"].index_select(0, slots)
-    up = bank.tables[f"{name}.B"].index_select(0, slots)
+    """B A x for every row with its own A and B: rows [n, t, in], slots [n] -> [n, t, out], in the rows' dtype."""
+    down, up = own_factors(bank, name, slots, rows.dtype)
     return torch.bmm(torch.bmm(rows, down.transpose(1, 2)), up.transpose(1, 2))

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from modeling.serving.bank import Mix, low_rank
+from modeling.serving.bank import Mix, SlotBank, own_factors
+from modeling.serving.encoder_graph import Sizes
+from modeling.serving.packed_linear import STEP, PackedLinears
 
 _FUSED = ("query", "key", "value")  # in the order of their rows
 
@@ -28,15 +33,23 @@ class _Run:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Adapted:
+    """Which runs gather adapters from a bank, and the slot of each of their rows."""
+
+    bank: SlotBank
+    runs: list[tuple[_Run, torch.Tensor]]
+
+
 class Bert:
-    """A BERT encoder read from a folder of `config.json` and `model.safetensors`, float32, mean-pooled to unit norm.
+    """A BERT encoder read from a folder of `config.json` and `model.safetensors`, mean-pooled to unit norm.
 
     Tokens of all rows lie behind one another, rows sorted by length; linears run over all tokens at once, attention
     and adapters run per group of equal length. So nothing is ever padded and a row's result does not depend on its
-    neighbours beyond the order of float32 sums.
+    neighbours beyond the order of float32 sums. `dtype` is float32 on a processor, bfloat16 pays on a GPU.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
         config = json.loads((folder / "config.json").read_text())
         self.width: int = config["hidden_size"]
         self.inner: int = config["intermediate_size"]
@@ -44,9 +57,11 @@ class Bert:
         self.heads: int = config["num_attention_heads"]
         self.max_tokens: int = config["max_position_embeddings"]
         self._tiny: float = config["layer_norm_eps"]
-        weights = load_file(folder / "model.safetensors")
-        self._weights = {name: value for name, value in weights.items() if not name.startswith("pooler.")}
+        self.device = torch.device(device)
+        weights = load_file(folder / "model.safetensors", device)
+        self._weights = {n: value.to(dtype) for n, value in weights.items() if not n.startswith("pooler.")}
         self._fuse()
+        self.packed = PackedLinears()
 
     def _fuse(self) -> None:
         """One matrix for query, key and value; the two constant embeddings added once."""
@@ -59,6 +74,35 @@ class Bert:
         kinds = self._weights.pop("embeddings.token_type_embeddings.weight")
         self._positions = positions + kinds[0]
 
+    @property
+    def sizes(self) -> Sizes:
+        """What a graph of it must know beside the weights."""
+        return Sizes(self.width, self.inner, self.layers, self.heads, self._tiny)
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens it knows."""
+        return len(self._weights["embeddings.word_embeddings.weight"])
+
+    def arrays(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Its layers' parameters by name as float32 views, query, key and value apart."""
+        found = {}
+        for layer in range(self.layers):
+            prefix = f"encoder.layer.{layer}."
+            for name, value in self._weights.items():
+                if name.startswith(prefix) and ".qkv." not in name:
+                    found[name] = value.numpy()
+            for part, kind in itertools.product(_FUSED, ("weight", "bias")):
+                name = f"{prefix}attention.self.{part}.{kind}"
+                target, rows = self._place_of(name)
+                found[name] = self._weights[target][rows].numpy()
+        return found
+
+    def start(self, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
+        """What the first layer is given: token ids and their positions in their rows, both [n] -> [n, width]."""
+        hidden = functional.embedding(tokens, self._weights["embeddings.word_embeddings.weight"])
+        return self._norm("embeddings", hidden.add_(self._positions[places]))
+
     def changed(self, tensors: Mapping[str, torch.Tensor]) -> Bert:
         """This encoder with parameters of its own for some of its names; all others are shared, not copied.
 
@@ -67,8 +111,10 @@ class Bert:
         other = copy.copy(self)
         other._weights = dict(self._weights)
         fused: set[str] = set()
+        places = {name: self._place_of(name) for name in tensors}
+        other.packed = self.packed.without({place.removesuffix(".weight") for place, _ in places.values()})
         for name, value in tensors.items():
-            target, rows = self._place_of(name)
+            target, rows = places[name]
             known = other._weights.get(target)
             if known is None or tuple(value.shape) != tuple(known[rows].shape):
                 raise ValueError(f"the encoder has no {name} of that shape")
@@ -80,6 +126,13 @@ class Bert:
                 other._weights[target] = known.clone()
             other._weights[target][rows] = value
         return other
+
+    def own_bytes(self, base: Bert) -> int:
+        """Bytes that a changed encoder holds beside its artefact: fused tensors and packed matrices."""
+        own = [(name, value) for name, value in self._weights.items() if value is not base._weights[name]]
+        fused = sum(int(value.nbytes) for name, value in own if ".qkv." in name)
+        packed = [value for name, value in own if name.startswith("encoder.") and value.dim() == 2]
+        return fused + sum(int(value.nbytes) for value in packed)
 
     def _place_of(self, name: str) -> tuple[str, slice]:
         """Where a parameter lies: its own tensor, or its rows of the fused query, key and value."""
@@ -108,42 +161,45 @@ class Bert:
         return shapes
 
     def embed(self, rows: Sequence[Sequence[int]], mixes: Sequence[Mix] = ()) -> torch.Tensor:
-        """Token ids per row (1..max_tokens each) -> unit-norm float32 embeddings [len(rows), width]."""
+        """Token ids per row (1..max_tokens each) -> unit-norm embeddings [len(rows), width], float32 on the CPU."""
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         runs = list(_runs([len(rows[index]) for index in order]))
         where = torch.tensor(order)
-        mixes = [Mix(mix.bank, mix.slots[where]) for mix in mixes]
-        tokens = torch.tensor([token for index in order for token in rows[index]])
+        adapted = [_adapted(mix.bank, mix.slots[where], runs, self.device) for mix in mixes]
+        rest = [0] * (-sum(map(len, rows)) % STEP)  # behind the last run, read by nobody
+        tokens = torch.tensor([*(t for index in order for t in rows[index]), *rest], device=self.device)
         places = torch.cat([torch.arange(run.length).repeat(run.last - run.first) for run in runs])
-        hidden = self._weights["embeddings.word_embeddings.weight"][tokens] + self._positions[places]
-        hidden = self._norm("embeddings", hidden)
+        places = functional.pad(places, (0, len(rest)))
+        hidden = self.start(tokens, places.to(self.device))
         for layer in range(self.layers):
-            hidden = self._layer(f"encoder.layer.{layer}", hidden, runs, mixes)
+            hidden = self._layer(f"encoder.layer.{layer}", hidden, runs, adapted)
         pooled = torch.cat(
             [hidden[r.start : r.stop].view(r.last - r.first, r.length, self.width).mean(1) for r in runs]
         )
-        out = torch.empty_like(pooled)
-        out[where] = functional.normalize(pooled, dim=1)
-        return out
+        found = torch.empty(pooled.shape)
+        found[where] = functional.normalize(pooled.float(), dim=1).cpu()
+        return found
 
-    def _layer(self, name: str, hidden: torch.Tensor, runs: list[_Run], mixes: list[Mix]) -> torch.Tensor:
+    def _layer(
+        self, name: str, hidden: torch.Tensor, runs: list[_Run], adapted: list[_Adapted]
+    ) -> torch.Tensor:
         qkv = self._linear(f"{name}.attention.self.qkv", hidden)
         for part, module in enumerate(("query", "key", "value")):
             target = qkv[:, part * self.width : (part + 1) * self.width]
-            self._adapt(f"{name}.attention.self.{module}", hidden, target, runs, mixes)
+            self._adapt(f"{name}.attention.self.{module}", hidden, target, adapted)
         mixed = self._attend(qkv, runs)
         out = self._linear(f"{name}.attention.output.dense", mixed)
-        self._adapt(f"{name}.attention.output.dense", mixed, out, runs, mixes)
+        self._adapt(f"{name}.attention.output.dense", mixed, out, adapted)
         hidden = self._norm(f"{name}.attention.output", out.add_(hidden))
         inner = self._linear(f"{name}.intermediate.dense", hidden)
-        self._adapt(f"{name}.intermediate.dense", hidden, inner, runs, mixes)
+        self._adapt(f"{name}.intermediate.dense", hidden, inner, adapted)
         inner = functional.gelu(inner)
         out = self._linear(f"{name}.output.dense", inner)
-        self._adapt(f"{name}.output.dense", inner, out, runs, mixes)
+        self._adapt(f"{name}.output.dense", inner, out, adapted)
         return self._norm(f"{name}.output", out.add_(hidden))
 
     def _attend(self, qkv: torch.Tensor, runs: list[_Run]) -> torch.Tensor:
-        out = torch.empty(qkv.shape[0], self.width)
+        out = qkv.new_zeros(qkv.shape[0], self.width)
         for run in runs:
             rows = run.last - run.first
             shaped = qkv[run.start : run.stop].view(rows, run.length, 3, self.heads, self.width // self.heads)
@@ -153,25 +209,31 @@ class Bert:
         return out
 
     def _linear(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
-        return functional.linear(hidden, self._weights[f"{name}.weight"], self._weights[f"{name}.bias"])
+        weight, bias = self._weights[f"{name}.weight"], self._weights[f"{name}.bias"]
+        return self.packed.product(name, hidden, weight, bias)
 
     def _norm(self, name: str, hidden: torch.Tensor) -> torch.Tensor:
         weight, bias = self._weights[f"{name}.LayerNorm.weight"], self._weights[f"{name}.LayerNorm.bias"]
         return functional.layer_norm(hidden, (self.width,), weight, bias, self._tiny)
 
     @staticmethod
-    def _adapt(name: str, given: torch.Tensor, out: torch.Tensor, runs: list[_Run], mixes: list[Mix]) -> None:
+    def _adapt(name: str, given: torch.Tensor, out: torch.Tensor, adapted: list[_Adapted]) -> None:
         """Add every row's own low-rank product for this layer to `out` in place."""
-        for mix in mixes:
-            if not mix.bank.holders[f"{name}.B"]:
+        for one in adapted:
+            if not one.bank.holders[f"{name}.B"]:
                 continue
-            for run in runs:
-                slots = mix.slots[run.first : run.last]
-                if not slots.any():
-                    continue
+            for run, slots in one.runs:
                 rows = given[run.start : run.stop].view(len(slots), run.length, -1)
-                change = low_rank(mix.bank, name, rows, slots)
-                out[run.start : run.stop] += change.view(run.stop - run.start, -1)
+                down, up = own_factors(one.bank, name, slots, rows.dtype)
+                target = out[run.start : run.stop].view(len(slots), run.length, -1)
+                low = torch.bmm(down, rows.transpose(1, 2))  # this way round it is up to twice as fast
+                target.baddbmm_(low.transpose(1, 2), up.transpose(1, 2))
+
+
+def _adapted(bank: SlotBank, slots: torch.Tensor, runs: list[_Run], device: torch.device) -> _Adapted:
+    """The runs in which some row has an adapter of this bank: slots [rows] in the order of the sorted batch."""
+    own = [(run, slots[run.first : run.last]) for run in runs]
+    return _Adapted(bank, [(run, some.to(device)) for run, some in own if some.any()])
 
 
 def _runs(lengths: list[int]) -> Iterator[_Run]:

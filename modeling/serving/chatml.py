@@ -15,6 +15,7 @@ class ChatTokenizer:
     """Prompt tokens of a conversation, and which tokens end an answer."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self.tokenizer.encode_special_tokens = True  # "<|im_end|>" typed by a user is text
         self.start, self.end, over = (self._control(name) for name in (START, END, OVER))
@@ -39,3 +40,7 @@ class ChatTokenizer:
         for role, content in turns:
             tokens += [self.start, *self._plain(f"{role}\n{content}"), self.end, *self._newline]
         return [*tokens, self.start, *self._plain("assistant\n")]
+
+    def system_tokens(self, prompt: Sequence[int]) -> int:
+        """How many of a prompt's first tokens are its system message, the newline after it included."""
+        return prompt.index(self.end) + 1 + len(self._newline)

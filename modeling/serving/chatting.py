@@ -3,75 +3,75 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from modeling.serving.asks import Ask
 from modeling.serving.batching import FairQueue
 from modeling.serving.chatml import ChatTokenizer
+from modeling.serving.conversations import Conversation, Part, read_messages, read_sampling
+from modeling.serving.counting import BATCH_SECONDS, ROWS, Histogram
 from modeling.serving.decoder import Llama
-from modeling.serving.sampling import Sampler, Sampling, TextStream
-from modeling.serving.store import ArtifactStore
+from modeling.serving.json_schema import Constraint, Grammars
+from modeling.serving.prefixes import Prefixes, PrefixKey
+from modeling.serving.sampling import Sampler, Sampling
+from modeling.serving.store import ArtifactStore, Reference
+from modeling.serving.text_stream import TextStream
 from modeling.serving.tunings import Tuning, Tunings, mixes
 from modeling.serving.wire import EngineRefusal
 
-SLOTS = 16
+SLOTS = 32
 CONTEXT_TOKENS = 2048
 PREFILL_TOKENS = 128  # at once, so that a long prompt does not stop the others
-_ROLES = ("system", "user", "assistant")
+PIECES_PER_STEP = 4  # of prompts, while conversations wait for their next token
 
-Part = dict[str, Any]
 Send = Callable[[Part], Awaitable[None]]
-
-
-@dataclass(slots=True, eq=False)
-class Conversation:
-    """One answer under way. `answer` resolves to its end, or is cancelled when nobody listens any more."""
-
-    prompt: list[int]
-    sampling: Sampling
-    sampler: Sampler
-    text: TextStream
-    tuning: Tuning
-    answer: asyncio.Future[Part]
-    deadline: float
-    parts: asyncio.Queue[Part | None] = field(default_factory=asyncio.Queue)
-    filled: int = 0  # tokens in the cache
-    made: int = 0  # tokens sampled, the end token not counted
-    last: int = 0
-    finish: str = ""  # "" while it runs; then "stop" or "length"
-
-    @property
-    def cost(self) -> int:
-        """Tokens to read before the first one comes."""
-        return len(self.prompt)
+News = list[tuple[Conversation, str]]
 
 
 class ChatRunner:
     """One decoder base. The event loop hands conversations over and delivers; one compute thread owns the cache."""
 
-    def __init__(self, model: Llama, tokenizer: ChatTokenizer, store: ArtifactStore, side: Executor) -> None:
+    def __init__(
+        self,
+        model: Llama,
+        tokenizer: ChatTokenizer,
+        store: ArtifactStore,
+        side: Executor,
+        prefixes: Prefixes | None = None,
+    ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._side = side
         self._compute = ThreadPoolExecutor(1, "decoder")
+        self._grammars = Grammars(tokenizer.folder, model.vocabulary, tokenizer.ends)
         self.tunings = Tunings(model, store)
+        self.prefixes = prefixes or Prefixes()
         self.queue: FairQueue[Conversation] = FairQueue(max_waiting_tokens=32_768)
+        self._waiting_slot = model.slots - 1  # where a prompt is read, behind all others
         self._active: list[Conversation] = []  # index = slot
-        self._filling: Conversation | None = None  # its prompt is being read, in the slot behind all others
+        self._filling: Conversation | None = None  # its prompt is being read
+        self._pieces = 0  # of prompts since the last step
         self.tokens = 0
+        self.unheard = 0  # tokens that nobody waited for any more when they came
+        self.batches = 0
+        self.rows = 0
+        self.batch_rows = Histogram(ROWS)
+        self.batch_seconds = Histogram(BATCH_SECONDS)
 
     @classmethod
-    async def load(cls, folder: Path, store: ArtifactStore, side: Executor) -> ChatRunner:
+    async def load(
+        cls, folder: Path, store: ArtifactStore, side: Executor, device: str = "cpu"
+    ) -> ChatRunner:
         """Read the weights and the tokenizer in a side thread."""
         loop = asyncio.get_running_loop()
         tokenizer = await loop.run_in_executor(side, ChatTokenizer, folder)
-        model = await loop.run_in_executor(side, _read_model, folder)
+        model = await loop.run_in_executor(side, _read_model, folder, device)
         return cls(model, tokenizer, store, side)
 
     @property
@@ -79,10 +79,18 @@ class ChatRunner:
         """Conversations that hold a slot."""
         return len(self._active) + (self._filling is not None)
 
+    async def warm(self, reference: Reference) -> None:
+        """Bring a version into its slot, so that its first conversation does not wait for it."""
+        async with self.tunings.pinned(reference, None):
+            pass
+
     async def chat(self, ask: Ask, send: Send) -> Part:
         """Send {"text", "tokens" so far, "prompt_tokens"} parts; the end has finish and both counts."""
-        sampling = _sampling(ask)
-        prompt = await asyncio.get_running_loop().run_in_executor(self._side, self._prompt, ask)
+        sampling = read_sampling(ask, vocabulary=self._model.vocabulary)
+        messages = read_messages(ask)
+        prompt = await asyncio.get_running_loop().run_in_executor(
+            self._side, self._tokenizer.prompt, messages
+        )
         room = self._model.context - len(prompt)
         if room < 1:
             raise EngineRefusal(
@@ -90,9 +98,11 @@ class ChatRunner:
                 f"The messages have {len(prompt)} tokens; the model reads {self._model.context - 1}.",
             )
         if not 0 < sampling.max_tokens <= room:
-            sampling = Sampling(room, sampling.temperature, sampling.top_p, sampling.stop, sampling.seed)
+            sampling = replace(sampling, max_tokens=room)
+        constraint = await self._constraint(ask)
         async with self.tunings.pinned(ask.reference, prompt) as tuning:
             talk = self._conversation(ask, prompt, sampling, tuning)
+            talk.constraint = constraint
             self.queue.put(ask.tenant, [talk])
             try:
                 while (part := await talk.parts.get()) is not None:
@@ -101,31 +111,31 @@ class ChatRunner:
             finally:
                 talk.answer.cancel()
 
+    async def _constraint(self, ask: Ask) -> Constraint | None:
+        wanted = ask.body.get("response_format")
+        if wanted is None or wanted == {"type": "text"}:
+            return None
+        return await self._grammars.constraint(wanted)
+
     def _conversation(self, ask: Ask, prompt: list[int], sampling: Sampling, tuning: Tuning) -> Conversation:
         answer: asyncio.Future[Part] = asyncio.get_running_loop().create_future()
         text = TextStream(self._tokenizer.tokenizer, sampling.stop)
         talk = Conversation(prompt, sampling, Sampler(sampling), text, tuning, answer, ask.deadline)
+        system = self._tokenizer.system_tokens(prompt)
+        if self.prefixes.takes(system, self._model.token_bytes):
+            version = ask.reference.cache_key if ask.reference is not None else None
+            talk.opening = PrefixKey(ask.tenant, version, tuple(prompt[:system]))
+            talk.begun_at = self.prefixes.purges
         answer.add_done_callback(lambda _: talk.parts.put_nowait(None))
         return talk
 
-    def _prompt(self, ask: Ask) -> list[int]:
-        messages = ask.body.get("messages")
-        if not isinstance(messages, list) or not messages:
-            raise EngineRefusal("bad_request", "messages is not a list with at least one message.")
-        for message in messages:
-            if not isinstance(message, dict) or message.get("role") not in _ROLES:
-                raise EngineRefusal("bad_request", "a message has no role of system, user or assistant.")
-            if not isinstance(message.get("content"), str):
-                raise EngineRefusal("bad_request", "a message's content is not a string.")
-        return self._tokenizer.prompt(messages)
-
     async def run(self) -> None:
-        """Advance all conversations for ever: admit, read a piece of a prompt, one token each."""
+        """Advance all conversations for ever: a piece of a prompt, or one token for each."""
         loop = asyncio.get_running_loop()
         while True:
             if not self.active:
                 await self.queue.wait()
-            if self._filling is None and len(self._active) < SLOTS:
+            if self._filling is None and len(self._active) < self._waiting_slot:
                 self._filling = self.queue.take_one(loop.time())
             if not self.active:
                 continue
@@ -136,13 +146,14 @@ class ChatRunner:
                 self._fail(error)
                 continue
             for talk, text in work.result():
-                _deliver(talk, text)
+                self.unheard += talk.answer.done()
+                talk.deliver(text, self._tokenizer.tokenizer)
 
     def _fail(self, error: BaseException) -> None:
         """A step broke: every conversation in it ends with the error and the cache starts empty."""
         talks = [*self._active, *([self._filling] if self._filling else [])]
         self._active, self._filling = [], None
-        for slot in range(SLOTS + 1):
+        for slot in range(self._model.slots):
             self._model.forget(slot, self._model.context)
         for talk in talks:
             if not talk.answer.done():
@@ -151,69 +162,83 @@ class ChatRunner:
     def close(self) -> None:
         """Let the compute thread end."""
         self._compute.shutdown(wait=False, cancel_futures=True)
+        self._grammars.close()
 
     def purge(self, tenant: str, version: str | None) -> int:
-        """Empty the adapter slots of a tenant or version; returns how many."""
-        return self.tunings.purge(tenant, version)
+        """Empty the adapter slots and prefixes of a tenant or version; returns how many."""
+        return self.tunings.purge(tenant, version) + self.prefixes.purge(tenant, version)
 
     # On the compute thread, while the event loop leaves _active and _filling alone.
 
-    def _advance(self) -> list[tuple[Conversation, str]]:
+    def _advance(self) -> News:
         with torch.inference_mode():
-            return self._step()
+            self._clear()
+            if self._filling is not None and (not self._active or self._pieces < PIECES_PER_STEP):
+                self._pieces += 1
+                return self._fill(self._filling)
+            self._pieces = 0
+            return self._step() if self._active else []
 
-    def _step(self) -> list[tuple[Conversation, str]]:
+    def _clear(self) -> None:
+        """Zero the slots of conversations that are over or that nobody listens to."""
         for slot in reversed(range(len(self._active))):
-            if self._active[slot].answer.done() or self._active[slot].finish:
+            if self._active[slot].is_over:
                 self._remove(slot)
-        news: list[tuple[Conversation, str]] = []
-        if self._active:
-            talks = list(self._active)
-            mixed = mixes([talk.tuning for talk in talks])
-            hidden = self._model.step([talk.last for talk in talks], [talk.filled for talk in talks], mixed)
-            for talk in talks:
-                talk.filled += 1
-            news += self._sample(talks, hidden)
-        if self._filling is not None:
-            news += self._fill(self._filling)
+        if self._filling is not None and self._filling.answer.done():
+            self._model.forget(self._waiting_slot, self._filling.filled)
+            self._filling = None
+
+    def _step(self) -> News:
+        started, talks = time.perf_counter(), list(self._active)
+        self.batches += 1
+        self.rows += len(talks)
+        self.batch_rows.observe(len(talks))
+        mixed = mixes([talk.tuning for talk in talks])
+        hidden = self._model.step([talk.last for talk in talks], [talk.filled for talk in talks], mixed)
+        for talk in talks:
+            talk.filled += 1
+        news = self._say(talks, hidden)
+        self.batch_seconds.observe(time.perf_counter() - started)
         return news
 
-    def _fill(self, talk: Conversation) -> list[tuple[Conversation, str]]:
-        if talk.answer.done():
-            self._model.forget(SLOTS, talk.filled)
-            self._filling = None
-            return []
-        stop = talk.filled + PREFILL_TOKENS
-        plain = talk.tuning.plain_tokens(len(talk.prompt))
-        is_tuned = talk.filled >= plain
-        piece = talk.prompt[talk.filled : stop if is_tuned else min(stop, plain)]
-        hidden = self._model.prefill(SLOTS, piece, talk.filled, mixes([talk.tuning]) if is_tuned else ())
+    def _fill(self, talk: Conversation) -> News:
+        if talk.filled == 0 and talk.opening is not None:
+            self._reuse(talk, talk.opening)
+        stop = min(self._piece_ends(talk))
+        is_tuned = talk.filled >= talk.tuning.plain_tokens(len(talk.prompt))
+        piece = talk.prompt[talk.filled : stop]
+        mixed = mixes([talk.tuning]) if is_tuned else ()
+        hidden = self._model.prefill(self._waiting_slot, piece, talk.filled, mixed)
         talk.filled += len(piece)
+        if talk.opening is not None and talk.filled == len(talk.opening.tokens):
+            found = self._model.copied(self._waiting_slot, talk.filled)
+            self.prefixes.keep(talk.opening, found, begun_at=talk.begun_at)
         if talk.filled < len(talk.prompt):
             return []
-        self._model.move(SLOTS, len(self._active), talk.filled)
+        self._model.move(self._waiting_slot, len(self._active), talk.filled)
         self._active.append(talk)
         self._filling = None
-        return self._sample([talk], hidden)
+        return self._say([talk], hidden)
 
-    def _sample(self, talks: list[Conversation], hidden: torch.Tensor) -> list[tuple[Conversation, str]]:
+    def _reuse(self, talk: Conversation, opening: PrefixKey) -> None:
+        found = self.prefixes.find(opening)
+        if found is not None:
+            self._model.paste(self._waiting_slot, found)
+            talk.filled = len(opening.tokens)
+
+    def _piece_ends(self, talk: Conversation) -> list[int]:
+        """Where the next piece may end: at its bound, where the adapter begins, where the opening ends."""
+        ends = [len(talk.prompt), talk.filled + PREFILL_TOKENS]
+        ends.append(talk.tuning.plain_tokens(len(talk.prompt)))
+        if talk.opening is not None:  # read apart also when new: the same sums with and without reuse
+            ends.append(len(talk.opening.tokens))
+        return [end for end in ends if end > talk.filled]
+
+    def _say(self, talks: list[Conversation], hidden: torch.Tensor) -> News:
         scores = self._model.logits(hidden, self.tunings.final, [talk.tuning.final for talk in talks])
-        news = []
-        for talk, row in zip(talks, scores, strict=True):
-            talk.last = talk.sampler.pick(row)
-            if talk.last in self._tokenizer.ends:
-                talk.finish = "stop"
-                news.append((talk, talk.text.finish()))
-                continue
-            talk.made += 1
-            self.tokens += 1
-            text = talk.text.feed(talk.last)
-            if talk.text.stopped:
-                talk.finish = "stop"
-            elif talk.made >= talk.sampling.max_tokens:
-                talk.finish = "length"
-                text += talk.text.finish()
-            news.append((talk, text))
+        before = sum(talk.made for talk in talks)
+        news = [(talk, talk.say(row, self._tokenizer.ends)) for talk, row in zip(talks, scores, strict=True)]
+        self.tokens += sum(talk.made for talk in talks) - before
         return news
 
     def _remove(self, slot: int) -> None:
@@ -227,29 +252,9 @@ class ChatRunner:
         self._active.pop()
 
 
-def _read_model(folder: Path) -> Llama:
+def _read_model(folder: Path, device: str) -> Llama:
     """bfloat16 where the processor multiplies it (1.5 to 2 times the speed of float32), else float32."""
     able = torch.cpu.get_capabilities()
-    dtype = torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
-    return Llama(folder, slots=SLOTS + 1, context=CONTEXT_TOKENS, dtype=dtype)
-
-
-def _sampling(ask: Ask) -> Sampling:
-    temperature, top_p = ask.number("temperature", 1.0), ask.number("top_p", 1.0)
-    if not (0.0 <= temperature <= 2.0 and 0.0 < top_p <= 1.0):
-        raise EngineRefusal("bad_request", "temperature must lie in 0 to 2 and top_p above 0, up to 1.")
-    seed = None if ask.body.get("seed") is None else ask.integer("seed", 0)
-    stop = tuple(text for text in ask.texts("stop") if text)
-    return Sampling(ask.integer("max_tokens", 0), temperature, top_p, stop, seed)
-
-
-def _deliver(talk: Conversation, text: str) -> None:
-    """Queue what is new for the asker, and the end when it has come."""
-    if talk.answer.done():
-        return
-    if text:
-        part = {"text": text, "tokens": talk.made, "prompt_tokens": len(talk.prompt)}
-        talk.parts.put_nowait(part)
-    if talk.finish:
-        usage = {"prompt_tokens": len(talk.prompt), "completion_tokens": talk.made}
-        talk.answer.set_result({"finish": talk.finish, **usage})
+    is_able = device != "cpu" or able.get("avx512_bf16") or able.get("amx_bf16")
+    dtype = torch.bfloat16 if is_able else torch.float32
+    return Llama(folder, slots=SLOTS + 1, context=CONTEXT_TOKENS, dtype=dtype, device=device)

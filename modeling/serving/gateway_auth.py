@@ -21,6 +21,7 @@ from billing.plans import Plan
 from billing.queries import Standing, plan_of, standing_of
 from modeling.serving.targets import Route, serving_route
 from saas.lib.errors import Forbidden, Refusal
+from tenants import vault
 from tenants.access import Caller, authenticate_key
 from tenants.actions import REVOCATIONS
 from tenants.scope import scope
@@ -181,6 +182,7 @@ class Doorkeeper:
         self.link = RevocationLink(url, on_message=self._revoke, on_break=self._forget)
         self._admissions: Memory[Admission] = Memory(lambda: self.link.up)
         self._meanings: Memory[_Meaning] = Memory(lambda: self.link.up)
+        self._secrets: Memory[tuple[str, bytes]] = Memory(lambda: self.link.up)
 
     async def admit(self, key: str, scope_name: str) -> Admission:
         """The admission of an API key with that scope; raises Unauthenticated, Forbidden, Refusal 402."""
@@ -204,14 +206,20 @@ class Doorkeeper:
         )
         return meaning.route
 
+    async def secret(self, tenant_id: uuid.UUID) -> bytes:
+        """32 bytes of this tenant's own, for what is remembered of its idempotency keys."""
+        return (await self._secrets.get(tenant_id, lambda: in_database(_secret, tenant_id)))[1]
+
     def _revoke(self, message: Revocation) -> None:
         self._admissions.drop(lambda kept: str(kept.caller.tenant.pk) == message.tenant)
         self._meanings.drop(lambda kept: kept.tenant == message.tenant)
+        self._secrets.drop(lambda kept: kept[0] == message.tenant)
         self._on_void(message)
 
     def _forget(self) -> None:
         self._admissions.drop(lambda kept: True)
         self._meanings.drop(lambda kept: True)
+        self._secrets.drop(lambda kept: True)
 
 
 def _admit(key: str) -> Admission:
@@ -222,3 +230,7 @@ def _admit(key: str) -> Admission:
 
 def _meaning(tenant_id: uuid.UUID, model: str) -> _Meaning:
     return _Meaning(str(tenant_id), serving_route(tenant_id, model))
+
+
+def _secret(tenant_id: uuid.UUID) -> tuple[str, bytes]:
+    return str(tenant_id), vault.derive(tenant_id, "idempotency")

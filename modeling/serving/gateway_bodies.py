@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from modeling.serving.gateway_fields import Fields, check_text, wrong
+from modeling.serving.gateway_fields import Fields, check_item, check_text, wrong
 
 MAX_INPUTS = 2048
 MAX_CELLS = 1000
-MAX_MESSAGES = 500
-MAX_STOPS = 4
+MAX_FILTERS = 20
+MAX_FILTER_VALUES = 1000
 Cells = dict[str, Any]  # of one row, by column
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +93,10 @@ class Recommend:
     history: tuple[str, ...]
     similar_to: str | None
     exclude: tuple[str, ...]
+    candidates: tuple[str, ...] | None
+    filter: dict[str, Any]
+    exclude_filter: dict[str, Any]
+    diversity: float
     k: int
 
     @classmethod
@@ -104,9 +107,59 @@ class Recommend:
         history = fields.items("history")
         similar_to = fields.item("similar_to")
         exclude = fields.items("exclude")
+        raw = fields.take("candidates")
+        candidates = None if raw is None else Fields({"candidates": raw}).items("candidates")
+        kept, dropped = (_filter(name, fields.take(name)) for name in ("filter", "exclude_filter"))
+        diversity = fields.number("diversity", low=0.0, high=1.0)
         k = fields.integer("k", low=1, high=1000)
         fields.finish()
-        return cls(model, history, similar_to, exclude, k or 10)
+        return cls(model, history, similar_to, exclude, candidates, kept, dropped, diversity or 0.0, k or 10)
+
+    def wish(self) -> dict[str, Any]:
+        """The engine's fields; what was not asked for is left out."""
+        more = {
+            "similar_to": self.similar_to,
+            "candidates": self.candidates,
+            "filter": self.filter or None,
+            "exclude_filter": self.exclude_filter or None,
+            "diversity": self.diversity or None,
+        }
+        given = {name: value for name, value in more.items() if value is not None}
+        return {"history": self.history, "exclude": self.exclude, "k": self.k, **given}
+
+
+def _filter(param: str, value: Any) -> dict[str, Any]:
+    """Columns of the catalogue with the values that match: a list, one value, or {"min", "max"} of a number."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict) or len(value) > MAX_FILTERS:
+        raise wrong(param, f"must be an object of at most {MAX_FILTERS} columns.")
+    found: dict[str, Any] = {}
+    for name, condition in value.items():
+        check_text(param, name, max_characters=256)
+        at = f"{param}.{name}" if name.isidentifier() and len(name) <= 64 else param
+        found[name] = _range(at, condition) if isinstance(condition, dict) else _values(at, condition)
+    return found
+
+
+def _range(param: str, condition: dict[str, Any]) -> dict[str, float]:
+    fields = Fields(condition, prefix=f"{param}.")
+    ends = {name: fields.number(name, low=-1e300, high=1e300) for name in ("min", "max")}
+    fields.finish()
+    return {name: end for name, end in ends.items() if end is not None}
+
+
+def _values(param: str, condition: Any) -> list[str]:
+    values = condition if isinstance(condition, list) else [condition]
+    if not 0 < len(values) <= MAX_FILTER_VALUES:
+        raise wrong(param, f"must be 1 to {MAX_FILTER_VALUES:,} values.")
+    return [_value(f"{param}[{at}]", one) for at, one in enumerate(values)]
+
+
+def _value(param: str, value: Any) -> str:
+    if isinstance(value, float) and value == value and abs(value) < 1e300:
+        return repr(value)
+    return check_item(param, value).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,125 +193,3 @@ def _embedding_inputs(value: Any) -> tuple[str, ...]:
     if isinstance(value[0], (int, list)):
         raise wrong("input", "token ids are not supported: send texts.")
     return tuple(check_text(f"input[{index}]", item) for index, item in enumerate(value))
-
-
-@dataclass(frozen=True, slots=True)
-class Chat:
-    """POST /v1/chat/completions."""
-
-    model: str
-    messages: tuple[dict[str, str], ...]
-    stream: bool
-    include_usage: bool
-    max_tokens: int
-    temperature: float
-    top_p: float
-    stop: tuple[str, ...]
-    seed: int | None
-
-    @classmethod
-    def read(cls, fields: Fields) -> Chat:
-        """Check the body; raises Refusal."""
-        model = fields.text("model", max_characters=200)
-        messages = _messages(fields.take("messages"))
-        stream = fields.flag("stream")
-        include_usage = _include_usage(fields.take("stream_options"), stream=stream)
-        newer = fields.integer("max_completion_tokens", low=1, high=1_000_000)
-        older = fields.integer("max_tokens", low=1, high=1_000_000)
-        temperature = fields.number("temperature", low=0.0, high=2.0)
-        top_p = fields.number("top_p", low=0.0, high=1.0)
-        stop = _stop(fields.take("stop"))
-        seed = fields.integer("seed", low=-(2**63), high=2**63 - 1)
-        _refuse_unsupported(fields)
-        return cls(
-            model,
-            messages,
-            stream,
-            include_usage,
-            newer or older or 0,
-            1.0 if temperature is None else temperature,
-            1.0 if top_p is None else max(top_p, 1e-6),
-            stop,
-            seed,
-        )
-
-
-def _refuse_unsupported(fields: Fields) -> None:
-    fields.fixed("n", 1)
-    fields.fixed("frequency_penalty", 0)
-    fields.fixed("presence_penalty", 0)
-    fields.fixed("logit_bias", {})
-    fields.fixed("logprobs", False)
-    fields.fixed("top_logprobs", 0)
-    fields.fixed("response_format", {"type": "text"})
-    fields.fixed("tools", [])
-    fields.fixed("tool_choice", "none", "auto")
-    fields.fixed("parallel_tool_calls", True, False)
-    fields.fixed("modalities", ["text"])
-    for accepted in ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"):
-        fields.take(accepted)
-    fields.finish()
-
-
-def _messages(value: Any) -> tuple[dict[str, str], ...]:
-    if value is None:
-        raise wrong("messages", "is required.", code="missing_required_parameter")
-    if not isinstance(value, list) or not 0 < len(value) <= MAX_MESSAGES:
-        raise wrong("messages", f"must be a list of 1 to {MAX_MESSAGES} messages.")
-    return tuple(_message(f"messages[{index}]", item) for index, item in enumerate(value))
-
-
-def _message(param: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise wrong(param, "must be an object with role and content.")
-    fields = Fields(value, prefix=f"{param}.")
-    role = fields.take("role")
-    if not isinstance(role, str) or role not in _ROLES:
-        raise wrong(f"{param}.role", f"must be one of: {', '.join(_ROLES)}.")
-    content = fields.take("content")
-    for accepted in ("name", "refusal", "annotations"):
-        fields.take(accepted)
-    fields.fixed("audio")
-    fields.fixed("tool_calls", [])
-    fields.fixed("function_call")
-    fields.finish()
-    return {"role": _ROLES[role], "content": _content(f"{param}.content", content)}
-
-
-def _content(param: str, value: Any) -> str:
-    """A string, or a list of text parts put together."""
-    if not isinstance(value, list):
-        return check_text(param, value, blank=True)
-    texts = []
-    for index, part in enumerate(value):
-        if not isinstance(part, dict) or part.get("type") != "text" or set(part) != {"type", "text"}:
-            raise wrong(f"{param}[{index}]", "must be a text part; this model reads text only.")
-        texts.append(check_text(f"{param}[{index}].text", part["text"], blank=True))
-    return check_text(param, "".join(texts), blank=True)
-
-
-def _include_usage(value: Any, *, stream: bool) -> bool:
-    if value is None:
-        return False
-    if not stream:
-        raise wrong("stream_options", "is only allowed when stream is true.")
-    if not isinstance(value, dict):
-        raise wrong("stream_options", "must be an object.")
-    fields = Fields(value, prefix="stream_options.")
-    wanted = fields.flag("include_usage")
-    fields.flag("include_obfuscation")
-    fields.finish()
-    return wanted
-
-
-def _stop(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    texts = [value] if isinstance(value, str) else value
-    if not isinstance(texts, list) or len(texts) > MAX_STOPS:
-        raise wrong("stop", f"must be a string or a list of at most {MAX_STOPS} strings.")
-    for text in texts:
-        if not isinstance(text, str) or not 0 < len(text) <= 256:
-            raise wrong("stop", "each stop text must have 1 to 256 characters.")
-        check_text("stop", text, blank=True)
-    return tuple(texts)

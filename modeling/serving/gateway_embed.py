@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import sys
 from array import array
+from typing import Any
 
+from modeling.serving.gateway_after import after
 from modeling.serving.gateway_bodies import Embed
 from modeling.serving.gateway_call import Call
 from modeling.serving.gateway_fields import Fields
+from modeling.serving.gateway_parts import ask_in_parts
+from modeling.serving.gateway_screen import screen
 from saas.lib.errors import Refusal
 
 
@@ -17,8 +21,12 @@ async def embed(call: Call, fields: Fields) -> None:
     body = Embed.read(fields)
     serving = await call.serving(body.model, "embedding")
     target = serving.target
+    one = len(body.inputs) == 1
     async with call.counted("tokens", 1) as tally:
-        found = await call.ask("embed", target, inputs=body.inputs)
+        screened = await screen(
+            call.exchange, serving, body.inputs, lambda at: "input" if one else f"input[{at}]"
+        )
+        found = await ask_in_parts(call, "embed", target, screened.texts)
         if body.dimensions not in (None, found["width"]):
             raise Refusal(
                 f"dimensions: this model has {found['width']}.", code="invalid_value", param="dimensions"
@@ -29,9 +37,11 @@ async def embed(call: Call, fields: Fields) -> None:
             for index, vector in enumerate(found["vectors"])
         ]
         usage = {"prompt_tokens": found["tokens"], "total_tokens": found["tokens"]}
-        answer = {"object": "list", "data": data, "model": target.model, "usage": usage}
+        answer: dict[str, Any] = {"object": "list", "data": data, "model": target.model, "usage": usage}
+        answer |= screened.note()
         await call.exchange.answer(200, answer)
-        tally.delivered = found["tokens"]
+        tally.delivered = tally.read = found["tokens"]
+        after(call, serving, "embed", {"inputs": screened.texts}, answer)
 
 
 def _floats(vector: bytes) -> list[float]:

@@ -15,7 +15,7 @@ MAX_ITEMS = 10_000
 def parse(raw: bytes) -> Fields:
     """A JSON object from a request's body; raises Refusal without echoing any of it."""
     try:
-        value = json.loads(raw.decode(), parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        value = _DECODER.decode(raw.decode())
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise Refusal("The body is not valid JSON in UTF-8.", code="invalid_json") from error
     if not isinstance(value, dict):
@@ -34,6 +34,20 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def _finite(written: str) -> float:
+    """A number with a point or an exponent; 1e999 is no number, nor could any answer or log say it again."""
+    value = float(written)
+    if value in (_INFINITY, -_INFINITY):
+        raise ValueError("larger than any number")
+    return value
+
+
+_INFINITY = float("inf")
+_DECODER = json.JSONDecoder(
+    parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_no_duplicates
+)
+
+
 def wrong(param: str, sentence: str, *, code: str = "invalid_value") -> Refusal:
     """A 400 about one parameter."""
     return Refusal(f"{param}: {sentence}", code=code, param=param)
@@ -49,6 +63,14 @@ class Fields:
     def name(self, field: str) -> str:
         """The full parameter name, such as messages[0].role."""
         return f"{self._prefix}{field}"
+
+    def canonical(self) -> bytes:
+        """The object in one form, however it was written."""
+        return json.dumps(self._values, sort_keys=True, separators=(",", ":")).encode()
+
+    def has(self, field: str) -> bool:
+        """Whether the value is there and neither null, false nor empty; it stays."""
+        return bool(self._values.get(field))
 
     def take(self, field: str) -> Any:
         """The raw value, or None; null and absent are the same, as in OpenAI's API."""

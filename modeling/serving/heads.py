@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 
+import numpy as np
 import torch
 
 from modeling.serving.bank import PLAIN, Mix, SlotBank
 from modeling.serving.bert import Bert
+from modeling.serving.encoder_sessions import Floats
 from modeling.serving.store import Artifact, ArtifactStore, Reference
 from modeling.serving.wire import EngineRefusal
 
+# Memory is taken when a slot is first written: 1.3 MB for every linear layer at rank 8, a quarter for query and value.
 CLASS_SLOTS = {32: 128, 256: 32, 2048: 8}  # classes up to -> slots
-RANK_SLOTS = {8: 32, 16: 16, 64: 4}  # rank up to -> slots
-_GATHER_FLOATS = 2_000_000  # at most this much of a head bank is copied at once
+RANK_SLOTS = {8: 128, 16: 32, 64: 8}  # rank up to -> slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +30,15 @@ class Answering:
     multi_label: bool
     abstain_below: float | None
 
-    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Calibrated confidences [K]: of one class, or of each label by itself."""
-        scaled = logits / self.temperature
-        return torch.sigmoid(scaled) if self.multi_label else torch.softmax(scaled, 0)
+    def probabilities(self, logits: Floats) -> Floats:
+        """Calibrated confidences [m, K]: of one class, or of each label by itself."""
+        scaled = logits / np.float32(self.temperature)
+        if self.multi_label:
+            found: Floats = np.exp(-np.logaddexp(np.float32(0), -scaled))
+            return found
+        shares: Floats = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        shares /= shares.sum(axis=1, keepdims=True)
+        return shares
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +65,16 @@ class Heads:
         self._store = store
         self._heads: dict[int, SlotBank] = {}
         self._loras: dict[int, SlotBank] = {}
+        self._table_dtype = torch.float32
+
+    def adopt(self, table_dtype: torch.dtype) -> None:
+        """Hold adapters in this type from now on. What is in flight keeps its slots until it has left."""
+        if table_dtype == self._table_dtype:
+            return
+        self._table_dtype = table_dtype
+        for bank in self._loras.values():
+            bank.retire()
+        self._loras = {}
 
     @property
     def banks(self) -> list[SlotBank]:
@@ -66,7 +85,7 @@ class Heads:
     async def pinned(self, reference: Reference) -> AsyncIterator[Pinned]:
         """The version's slots for the length of the block; raises EngineRefusal when it cannot be served."""
         artifact = await self._store.get(reference)
-        parts = _parts(artifact, self._model)
+        parts = _parts(artifact, self._model, self._store)
         head = self._bank(self._heads, len(parts.labels), CLASS_SLOTS)
         slot = await head.pin(artifact.key, parts.read_head)
         try:
@@ -84,11 +103,15 @@ class Heads:
 
     def _bank(self, banks: dict[int, SlotBank], size: int, classes: Mapping[int, int]) -> SlotBank:
         room = min(limit for limit in classes if limit >= size)
-        if room not in banks:
-            shapes: dict[str, tuple[int, ...]] = {"weight": (room, self._model.width), "bias": (room,)}
-            if banks is self._loras:
-                shapes = self._model.lora_shapes(room)
-            banks[room] = SlotBank(shapes, slots=classes[room])
+        if room in banks:
+            return banks[room]
+        if banks is self._loras:
+            shapes, device = self._model.lora_shapes(room), self._model.device
+            banks[room] = SlotBank(shapes, slots=classes[room], dtype=self._table_dtype, device=device)
+        else:
+            banks[room] = SlotBank(
+                {"weight": (room, self._model.width), "bias": (room,)}, slots=classes[room]
+            )
         return banks[room]
 
     def purge(self, tenant: str, version: str | None) -> int:
@@ -114,7 +137,7 @@ class _Parts:
         return self.lora
 
 
-def _parts(artifact: Artifact, model: Bert) -> _Parts:
+def _parts(artifact: Artifact, model: Bert, store: ArtifactStore) -> _Parts:
     """Check and convert once per artefact in RAM; raises EngineRefusal `bad_artifact`."""
     known = artifact.extras.get("classifier")
     if isinstance(known, _Parts):
@@ -130,6 +153,8 @@ def _parts(artifact: Artifact, model: Bert) -> _Parts:
     lora, rank = _lora(artifact, model)
     parts = _Parts(labels, _answering(artifact), head, lora, rank, _full(artifact, model))
     artifact.extras["classifier"] = parts
+    own = 0 if parts.model is None else parts.model.own_bytes(model)
+    store.grow(artifact, own + sum(value.nbytes for value in (*head.values(), *lora.values())))
     return parts
 
 
@@ -192,20 +217,19 @@ def mixes(pins: Sequence[Pinned | None]) -> list[Mix]:
     ]
 
 
-def logits(features: torch.Tensor, pins: Sequence[Pinned | None]) -> list[torch.Tensor | None]:
-    """W x + b per row from the row's own head slot: features [n, width] -> n tensors [classes of that row], or None."""
-    out: list[torch.Tensor | None] = [None] * len(pins)
-    for bank in {id(pin.head): pin.head for pin in pins if pin is not None}.values():
-        rows = [index for index, pin in enumerate(pins) if pin is not None and pin.head is bank]
-        room, width = bank.tables["weight"].shape[1:]
-        step = max(1, _GATHER_FLOATS // (room * width))
-        for first in range(0, len(rows), step):
-            part = rows[first : first + step]
-            chosen = [pin for index in part if (pin := pins[index]) is not None]
-            slots = torch.tensor([pin.head_slot for pin in chosen])
-            weight = bank.tables["weight"].index_select(0, slots)
-            scores = torch.bmm(weight, features[part].unsqueeze(2)).squeeze(2)
-            scores += bank.tables["bias"].index_select(0, slots)
-            for index, pin, row in zip(part, chosen, scores, strict=True):
-                out[index] = row[: len(pin.labels)]
+def probabilities(features: Floats, pins: Sequence[Pinned | None]) -> list[Floats | None]:
+    """Confidences [classes of that row] per row from the row's own head slot, None without: features [n, width]."""
+    out: list[Floats | None] = [None] * len(pins)
+    shared: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, pin in enumerate(pins):
+        if pin is not None:
+            shared[id(pin.head), pin.head_slot].append(index)
+    for rows in shared.values():
+        pin = cast("Pinned", pins[rows[0]])
+        weight, bias = (
+            pin.head.tables[name][pin.head_slot, : len(pin.labels)].numpy() for name in ("weight", "bias")
+        )
+        found = pin.answering.probabilities(features[rows] @ weight.T + bias)
+        for index, row in zip(rows, found, strict=True):
+            out[index] = row
     return out

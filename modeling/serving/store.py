@@ -17,6 +17,7 @@ from modeling.serving.wire import EngineRefusal
 from saas.lib.sealed import Context, SealBroken, SealReader
 
 MAX_ARTIFACT_BYTES = 512 * 1024 * 1024
+_OBJECT_BYTES = 150  # a text, its places in a list and in a dict, and its number
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,9 @@ class CacheKey:
         return self.tenant == tenant and version in (None, self.version)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Artifact:
-    """A decrypted, digest-checked artefact. `extras` holds what a runner derives from it once."""
+    """A decrypted, digest-checked artefact. `extras` holds what a runner derives from it once, see `grow`."""
 
     key: CacheKey
     tensors: Tensors
@@ -88,7 +89,26 @@ def read_artifact(reference: Reference) -> Artifact:
         tensors, config = artifacts.load(plain)
     except (OSError, SealBroken, ValueError, CoreError) as error:
         raise EngineRefusal("bad_artifact", "The model's stored form could not be opened.") from error
-    return Artifact(reference.cache_key, tensors, config, len(plain))
+    return Artifact(reference.cache_key, tensors, config, _held_bytes(tensors, config))
+
+
+def _held_bytes(tensors: Tensors, config: Mapping[str, Any]) -> int:
+    """What an artefact takes in memory: its arrays, and the objects that its config became.
+
+    Names such as a catalogue's item ids weigh more than their letters, and are looked up by number too.
+    """
+    count, letters = 0, 0
+    left: list[Any] = [config]
+    while left:
+        one = left.pop()
+        if isinstance(one, Mapping):
+            left += [*one.keys(), *one.values()]
+        elif isinstance(one, list):
+            left += one
+        else:
+            count += 1
+            letters += len(one) if isinstance(one, str) else 0
+    return sum(int(value.nbytes) for value in tensors.values()) + count * _OBJECT_BYTES + letters
 
 
 class ArtifactStore:
@@ -108,6 +128,8 @@ class ArtifactStore:
         self._loading: dict[CacheKey, asyncio.Future[Artifact]] = {}
         self._size_bytes = 0
         self.loads = 0
+        self.hits = 0
+        self.evictions = 0
 
     @property
     def size_bytes(self) -> int:
@@ -119,6 +141,7 @@ class ArtifactStore:
         key = reference.cache_key
         entry = self._entries.get(key)
         if entry is not None:
+            self.hits += 1
             self._entries.move_to_end(key)
             return entry
         loading = self._loading.get(key)
@@ -143,8 +166,19 @@ class ArtifactStore:
         entry = loading.result()
         self._entries[key] = entry
         self._size_bytes += entry.size_bytes
+        self._trim()
+
+    def grow(self, artifact: Artifact, count: int) -> None:
+        """Count bytes that a runner derived from an artefact and keeps in its extras."""
+        artifact.size_bytes += count
+        if self._entries.get(artifact.key) is artifact:
+            self._size_bytes += count
+            self._trim()
+
+    def _trim(self) -> None:
         while self._size_bytes > self._max_bytes and len(self._entries) > 1:
             _, oldest = self._entries.popitem(last=False)
+            self.evictions += 1
             self._size_bytes -= oldest.size_bytes
 
     def purge(self, tenant: str, version: str | None) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from modeling.core.bases import BASES
 from modeling.core.heads import TABULAR
-from modeling.models.endpoints import Endpoint
+from modeling.models.endpoints import DefaultRules, Endpoint
 from modeling.models.versions import ModelVersion
 from saas.lib.errors import NotFound, Refusal
 from tenants import vault
@@ -32,6 +32,7 @@ class Target:
     path: str = ""
     key: bytes = field(default=b"", repr=False)
     context: tuple[str, str, int] = ("", "", 0)
+    method: str = ""  # how the version was trained
 
     def body(self) -> dict[str, Any]:
         """The engine's fields for this target."""
@@ -80,41 +81,62 @@ def _unknown() -> NotFound:
 
 
 def serving_target(tenant_id: uuid.UUID, model: str) -> Target:
-    """The target of `model` for this tenant; raises NotFound. Opens the tenant's scope; blocking."""
-    if model in BASES:
-        return Target(model=model, base=model, task="")
-    if not model or len(model) > MAX_NAME or "\0" in model:
-        raise _unknown()
-    with scope(tenant_id):
-        found = _version(tenant_id, model)
-        if found is None or found.object is None or found.state != ModelVersion.State.READY:
-            raise _unknown()
-        try:
-            key = vault.data_key(found.object)
-        except vault.KeyDestroyed as error:
-            raise _unknown() from error
-        place = vault.context(found.object)
-        return Target(
-            model=found.name,
-            base=found.base,
-            task=found.task,
-            version=str(found.pk),
-            path=str(vault.object_path(found.object)),
-            key=key,
-            context=(place.tenant, place.object, place.version),
-        )
+    """The one that answers to `model` for this tenant, whatever share a canary has; raises NotFound. Blocking."""
+    return serving_route(tenant_id, model).target
 
 
 def serving_route(tenant_id: uuid.UUID, model: str) -> Route:
     """The route of `model` for this tenant; raises NotFound. Opens the tenant's scope; blocking."""
-    return Route(serving_target(tenant_id, model))
+    if not model or len(model) > MAX_NAME or "\0" in model:
+        raise _unknown()
+    with scope(tenant_id):
+        if model in BASES:
+            return Route(Target(model=model, base=model, task=""), rules=_own_name_rules(tenant_id))
+        if model.startswith("ft:"):
+            versions = ModelVersion.objects.of(tenant_id).select_related("object")
+            target = _target(versions.filter(name=model).first())
+            if target is None:
+                raise _unknown()
+            return Route(target, rules=_own_name_rules(tenant_id))
+        endpoints = Endpoint.objects.of(tenant_id).filter(name=model)
+        endpoint = endpoints.select_related("version__object", "canary__object", "shadow__object").first()
+        target = _target(endpoint.version) if endpoint is not None else None
+        if endpoint is None or target is None:
+            raise _unknown()
+        return Route(
+            target,
+            canary=_target(endpoint.canary),
+            canary_percent=endpoint.canary_percent,
+            shadow=_target(endpoint.shadow),
+            endpoint=str(endpoint.pk),
+            rules=Rules(endpoint.personal_data, endpoint.log_days),
+        )
 
 
-def _version(tenant_id: uuid.UUID, model: str) -> ModelVersion | None:
-    if model.startswith("ft:"):
-        return ModelVersion.objects.of(tenant_id).filter(name=model).select_related("object").first()
-    endpoint = Endpoint.objects.of(tenant_id).filter(name=model).select_related("version__object").first()
-    return None if endpoint is None else endpoint.version
+def _own_name_rules(tenant_id: uuid.UUID) -> Rules:
+    found = DefaultRules.objects.of(tenant_id).first()
+    return Rules() if found is None else Rules(found.personal_data, found.log_days)
+
+
+def _target(version: ModelVersion | None) -> Target | None:
+    """Where a version lies and what opens it; None for none, and for one whose key was destroyed."""
+    if version is None or version.object is None or version.state != ModelVersion.State.READY:
+        return None
+    try:
+        key = vault.data_key(version.object)
+    except vault.KeyDestroyed:
+        return None
+    place = vault.context(version.object)
+    return Target(
+        model=version.name,
+        base=version.base,
+        task=version.task,
+        method=version.method,
+        version=str(version.pk),
+        path=str(vault.object_path(version.object)),
+        key=key,
+        context=(place.tenant, place.object, place.version),
+    )
 
 
 def require_task(target: Target, task: str) -> Target:

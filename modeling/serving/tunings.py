@@ -50,7 +50,7 @@ class Tunings:
             "adapter.B": (model.width, FINAL_RANK),
             "adapter.bias": (model.width,),
         }
-        self.final = SlotBank(shapes, slots=FINAL_SLOTS)
+        self.final = SlotBank(shapes, slots=FINAL_SLOTS, device=model.device)
         self._loras: dict[int, SlotBank] = {}
 
     @property
@@ -59,8 +59,13 @@ class Tunings:
         return [self.final, *self._loras.values()]
 
     @asynccontextmanager
-    async def pinned(self, reference: Reference | None, prompt: Sequence[int]) -> AsyncIterator[Tuning]:
-        """The version's slots for the length of the block; raises EngineRefusal when it cannot be served."""
+    async def pinned(
+        self, reference: Reference | None, prompt: Sequence[int] | None
+    ) -> AsyncIterator[Tuning]:
+        """The version's slots for the length of the block; raises EngineRefusal when it cannot be served.
+
+        Without a prompt the version is only brought into its slot.
+        """
         if reference is None:
             yield Tuning()
             return
@@ -69,7 +74,7 @@ class Tunings:
             raise EngineRefusal("wrong_task", "This model is not a chat model.")
         is_lora = any(name.startswith("lora.") for name in artifact.tensors)
         bank = self._lora_bank(artifact) if is_lora else self.final
-        opening = _opening(artifact, prompt) if is_lora else None
+        opening = _opening(artifact, prompt) if is_lora and prompt is not None else None
 
         async def read() -> dict[str, torch.Tensor]:
             return lora_tensors(artifact, self._model) if is_lora else _final_tensors(artifact, self._model)
@@ -85,7 +90,10 @@ class Tunings:
         room = min(limit for limit in RANK_SLOTS if limit >= rank)
         if room not in self._loras:
             shapes = self._model.lora_shapes(room)
-            self._loras[room] = SlotBank(shapes, slots=RANK_SLOTS[room], dtype=self._model.dtype)
+            device = self._model.device
+            # Small products of float32 take a third of bfloat16's time on a CPU.
+            dtype = torch.float32 if device.type == "cpu" else self._model.dtype
+            self._loras[room] = SlotBank(shapes, slots=RANK_SLOTS[room], dtype=dtype, device=device)
         return self._loras[room]
 
     def purge(self, tenant: str, version: str | None) -> int:
@@ -96,10 +104,13 @@ class Tunings:
 def mixes(tunings: Sequence[Tuning]) -> list[Mix]:
     """One gather per LoRA bank that any row of the batch uses."""
     banks = {id(one.lora): one.lora for one in tunings if one.lora is not None}
-    return [
-        Mix(bank, torch.tensor([one.slot if one.lora is bank else PLAIN for one in tunings]))
-        for bank in banks.values()
-    ]
+    return [Mix(bank, _slots(tunings, bank)) for bank in banks.values()]
+
+
+def _slots(tunings: Sequence[Tuning], bank: SlotBank) -> torch.Tensor:
+    """Which slot of `bank` each row uses, on the bank's device."""
+    slots = [one.slot if one.lora is bank else PLAIN for one in tunings]
+    return torch.tensor(slots, device=next(iter(bank.tables.values())).device)
 
 
 def _rank(artifact: Artifact) -> int:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from modeling.tasks import datasets, jobs
+from modeling.tasks import batches, datasets, jobs, predictions, served
 
-__all__ = ["datasets", "jobs"]
+__all__ = ["batches", "datasets", "jobs", "predictions", "served"]

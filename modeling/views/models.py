@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET, require_POST
 
@@ -14,8 +16,9 @@ from modeling.actions import cards, endpoints
 from modeling.actions.versions import delete_version
 from modeling.forms import require_confirmation
 from modeling.models import Endpoint, ModelVersion
-from modeling.queries import model_pages
+from modeling.queries import model_pages, served
 from modeling.queries.pages import older_page
+from modeling.queries.recommended import recommended
 from modeling.queries.table_examples import features_of
 from tenants.access import MemberRequest, has_role, member
 from tenants.audit import Actor
@@ -41,10 +44,17 @@ def model_detail(request: MemberRequest, short_id: str) -> HttpResponse:
     """One model: how to call it, and its card."""
     versions = ModelVersion.objects.of(request.tenant).select_related("job")
     version = get_object_or_404(versions, short_id=short_id)
-    names = list(Endpoint.objects.of(request.tenant).filter(version=version).order_by("name"))
+    names = list(Endpoint.objects.of(request.tenant).filter(version=version).order_by("created_at"))
+    now = timezone.now()
+    recent = served.usage(request.tenant, version.name, now - timedelta(days=1), now).total
     words = {
+        "recent": recent,
+        "recent_p95": recent.quantiles()["p95"],
         "model": model_pages.model_page(request.tenant, version, [one.name for one in names]),
         "card": model_pages.card_page(request.tenant, version),
+        "recommended": recommended(request.tenant, version.name)
+        if version.task == "recommendation"
+        else None,
         "lineage": cards.since(request.tenant, version.job)["lineage"],
         "is_owner": has_role(request.member, "owner"),
         "endpoints": names,

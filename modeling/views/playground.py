@@ -1,10 +1,11 @@
-"""The playground: classify a text, recommend from a history, chat with streaming."""
+"""The playground: one model, or up to three of a task side by side; classify, recommend, chat with streaming."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from django.http import HttpResponse, JsonResponse, StreamingHttpResponse
@@ -12,18 +13,20 @@ from django.shortcuts import render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods, require_POST
 
-from modeling.actions import trying
+from modeling.actions import trying, trying_chat
 from modeling.core.types import Feature
 from modeling.models import ModelVersion
 from modeling.queries import model_pages
 from modeling.queries.table_examples import features_of, fields_of, row_of
 from saas.lib.errors import Refusal
+from saas.lib.markup import epsilon
 from tenants.access import MemberRequest, has_role, member, require_role
 from tenants.models import Tenant
 from tenants.scope import scope
 
 BASE_CHAT = "smollm2-135m"
 MOST_BODY = 1_000_000
+MOST_PANES = 3
 _SEPARATORS = re.compile(r"[\s,;]+")
 
 
@@ -34,9 +37,27 @@ class Playable:
     name: str
     title: str
     task: str
+    privacy: str  # what it learned from people, and how: one line
     privacy_off_reason: str = ""
+    epsilon: float | None = None
     items: tuple[str, ...] = ()
     features: tuple[Feature, ...] = ()  # the columns of a table model
+
+    def compares_with(self, other: Playable) -> bool:
+        """Whether one input suits both."""
+        return self.task == other.task and self.features == other.features
+
+
+@dataclass
+class Pane:
+    """A chosen model with its answer, if it was asked: turns of a chat, or results; or why there is none."""
+
+    model: Playable
+    turns: list[dict[str, str]] = field(default_factory=list)
+    results: Sequence[trying.Scored] = ()
+    facts: list[str] = field(default_factory=list)
+    advice: str = ""
+    refusal: str = ""
 
 
 def _playables(tenant: Tenant) -> list[Playable]:
@@ -47,37 +68,62 @@ def _playables(tenant: Tenant) -> list[Playable]:
             one.name,
             f"{one.task_words}: {one.title}",
             one.task,
+            _privacy_words(one),
             one.privacy_off_reason,
+            one.epsilon,
             tuple(model_pages.known_items(row)),
             features_of(row),
         )
         for row, one in zip(versions, model_pages.model_rows(tenant, list(versions)), strict=True)
     ]
-    return [*own, Playable(BASE_CHAT, _("Chat: %(name)s, the base model") % {"name": BASE_CHAT}, "chat")]
+    base = _("Chat: %(name)s, the base model") % {"name": BASE_CHAT}
+    return [*own, Playable(BASE_CHAT, base, "chat", _("Base model: no data of yours"))]
+
+
+def _privacy_words(model: model_pages.ModelPage) -> str:
+    if not model.is_private:
+        return _("Not private: %(reason)s") % {"reason": model.privacy_off_reason}
+    words = {"epsilon": epsilon(model.epsilon), "person": model.person}
+    return _("epsilon %(epsilon)s per %(person)s") % words
+
+
+def _chosen(models: list[Playable], names: list[str]) -> list[Playable]:
+    """The models asked for, once each, as far as they compare with the first; the newest when none was."""
+    known = {one.name: one for one in models}
+    found = [known[name] for name in dict.fromkeys(names) if name in known] or models[:1]
+    return [one for one in found if one.compares_with(found[0])][:MOST_PANES]
 
 
 @require_http_methods(["GET", "POST"])
 @member("viewer", scoped=False)
 def playground(request: MemberRequest) -> HttpResponse:
-    """Choose a model, try it; POST answers without JavaScript too."""
+    """Choose models, try them on the same input; POST answers without JavaScript too."""
     with scope(request.tenant):
         models = _playables(request.tenant)
-    asked = (request.POST if request.method == "POST" else request.GET).get("model", "")
-    chosen = next((one for one in models if one.name == asked), models[0])
+    asked = request.POST if request.method == "POST" else request.GET
+    chosen = _chosen(models, asked.getlist("model"))
+    first = chosen[0]
+    others = [one for one in models if one.compares_with(first) and one is not first]
     words: dict[str, Any] = {
         "models": models,
-        "chosen": chosen,
+        "chosen": first,
+        "panes": [Pane(one) for one in chosen],
+        "comparing": chosen[1:],
+        "others": others,
+        "can_add": len(chosen) < MOST_PANES and len(others) >= len(chosen),
         "tuned": len(models) > 1,
-        "examples": chosen.items,
-        "fields": fields_of(chosen.features, {}),
+        "examples": first.items,
+        "fields": fields_of(first.features, {}),
         "can_edit": has_role(request.member, "member"),
     }
     sent: dict[str, Any] = {}
     if request.method == "POST":
         require_role(request.member, "member")
-        sent = _sent(request, chosen)
-        words |= sent | _answered(request.tenant, chosen, sent)
-    words["snippets"] = model_pages.snippets(chosen.name, chosen.task, _sample(request.tenant, chosen, sent))
+        sent = _sent(request, first)
+        panes = _answered(request.tenant, chosen, sent)
+        is_told = first.task == "chat" and not any(pane.refusal for pane in panes)
+        words |= sent | {"panes": panes} | ({"message": ""} if is_told else {})
+    words["snippets"] = model_pages.snippets(first.name, first.task, _sample(request.tenant, first, sent))
     with scope(request.tenant):
         return render(request, "modeling/playground.html", words)
 
@@ -93,20 +139,39 @@ def _sent(request: MemberRequest, chosen: Playable) -> dict[str, Any]:
     return {"text": request.POST.get("text", "")}
 
 
-def _answered(tenant: Tenant, chosen: Playable, sent: dict[str, Any]) -> dict[str, Any]:
-    """The answer, or the refusal's sentence beside the form."""
+def _answered(tenant: Tenant, chosen: list[Playable], sent: dict[str, Any]) -> list[Pane]:
+    """Each model's answer, or the refusal's sentence in its place."""
+    if chosen[0].task == "chat":
+        return _talked(tenant, chosen, sent["message"])
+    return [_tried(tenant, one, sent) for one in chosen]
+
+
+def _talked(tenant: Tenant, chosen: list[Playable], message: str) -> list[Pane]:
+    turns = [{"role": "user", "content": message}]
     try:
-        if chosen.task == "chat":
-            turns = trying.check_messages([{"role": "user", "content": sent["message"]}])
-            answer = trying.chat_once(tenant, trying.chat_target(tenant, chosen.name), turns)
-            return {"turns": [*turns, {"role": "assistant", "content": answer}], "message": ""}
-        if chosen.task == "recommendation":
-            return vars(trying.recommend(tenant, chosen.name, _items(sent["history"])))
-        if chosen.features:
-            return vars(trying.classify_row(tenant, chosen.name, row_of(sent["fields"])))
-        return vars(trying.classify(tenant, chosen.name, sent["text"]))
+        checked = trying_chat.check_messages(turns)
+        targets = [trying.chat_target(tenant, one.name) for one in chosen]
     except Refusal as refusal:
-        return {"refusal": refusal.message}
+        return [Pane(one, refusal=refusal.message) for one in chosen]
+    panes = []
+    told = trying_chat.chat_whole(tenant, targets, checked)
+    for model, one in zip(chosen, told, strict=True):
+        said = [*turns, {"role": "assistant", "content": one.text}] if one.text else turns
+        panes.append(Pane(model, turns=said, facts=one.facts, refusal=one.refusal))
+    return panes
+
+
+def _tried(tenant: Tenant, chosen: Playable, sent: dict[str, Any]) -> Pane:
+    try:
+        if chosen.task == "recommendation":
+            tried = trying.recommend(tenant, chosen.name, _items(sent["history"]))
+        elif chosen.features:
+            tried = trying.classify_row(tenant, chosen.name, row_of(sent["fields"]))
+        else:
+            tried = trying.classify(tenant, chosen.name, sent["text"])
+    except Refusal as refusal:
+        return Pane(chosen, refusal=refusal.message)
+    return Pane(chosen, results=tried.results, facts=tried.facts, advice=tried.advice)
 
 
 def _items(text: str) -> list[str]:
@@ -119,7 +184,9 @@ def _sample(tenant: Tenant, chosen: Playable, sent: dict[str, Any]) -> dict[str,
         return {"inputs": [sent["text"]]}
     if sent.get("fields"):
         return {"inputs": [row_of(sent["fields"])]}
-    if sent.get("history"):
+    if sent.get("message"):
+        return {"messages": [{"role": "user", "content": sent["message"]}]}
+    if "history" in sent:
         return {"history": _items(sent["history"]), "k": 10}
     return model_pages.sample_body(tenant, chosen.task, chosen.items, chosen.features)
 
@@ -130,13 +197,12 @@ def playground_chat(request: MemberRequest) -> HttpResponse:
     """A chat answer as server-sent events; leaving stops the engine's work."""
     try:
         body = _json(request)
-        messages = trying.check_messages(body.get("messages"))
+        messages = trying_chat.check_messages(body.get("messages"))
         target = trying.chat_target(request.tenant, str(body.get("model", "")))
     except Refusal as refusal:
         return JsonResponse(refusal.body(), status=refusal.status)
-    stream = StreamingHttpResponse(
-        trying.chat_events(request.tenant, target, messages), content_type="text/event-stream; charset=utf-8"
-    )
+    events = trying_chat.chat_events(request.tenant, target, messages)
+    stream = StreamingHttpResponse(events, content_type="text/event-stream; charset=utf-8")
     stream["X-Accel-Buffering"] = "no"
     stream["Cache-Control"] = "no-store"
     return cast(HttpResponse, stream)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 import uuid
 
 ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_FAIR = 256 - 256 % len(ALPHABET)  # bytes from here on would make some characters likelier than others
+_CHARACTERS = bytes(ord(ALPHABET[byte % len(ALPHABET)]) for byte in range(256))
+_UNFAIR = bytes(range(_FAIR, 256))
 
 
 def base62(length: int) -> str:
     """`length` random base62 characters from the operating system's generator."""
-    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+    found = b""
+    while len(found) < length:
+        found += os.urandom(2 * length).translate(_CHARACTERS, _UNFAIR)
+    return found[:length].decode()
 
 
 def public_id(prefix: str) -> str:

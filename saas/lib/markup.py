@@ -155,6 +155,23 @@ def money(cents: float | None) -> str:
 
 
 @register.filter
+def small_money(cents: float | None) -> str:
+    """Cents as US dollars, small amounts to two digits that count: .0132 -> $0.00013, 4900 -> $49.00."""
+    if cents is None or not 0 < abs(cents) < 100:
+        return money(cents)
+    places = max(2, 1 - math.floor(math.log10(abs(cents) / 100)))
+    return f"${cents / 100:.{places}f}"
+
+
+@register.filter
+def milliseconds(seconds: float | None) -> str:
+    """Seconds as a latency is read, three digits that count: .0234 -> 23.4 ms, 1.524 -> 1.52 s."""
+    if seconds is None:
+        return "–"
+    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
+
+@register.filter
 def duration(seconds: float | None) -> str:
     """Seconds in the two largest units: 200 -> 3 min 20 s."""
     if seconds is None:

@@ -106,7 +106,9 @@ def ask(world: World, method: str, path: str, body: dict[str, Any]) -> tuple[int
     response = getattr(client, method)(path, **options)
     raw = b"".join(response.streaming_content) if response.streaming else response.content
     headers = "\n".join(
-        f"{name}: {value}" for name, value in sorted(response.items()) if name.lower() != "x-request-id"
+        f"{name}: {value}"
+        for name, value in sorted(response.items())
+        if not name.lower().startswith(("x-request-id", "x-ratelimit-"))
     )
     return response.status_code, headers + "\n" + raw.decode(errors="replace")
 

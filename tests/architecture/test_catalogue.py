@@ -54,8 +54,10 @@ DOORS = {
 OPERATOR_SEES = {
     "billing_subscription",
     "billing_usageevent",
+    "modeling_batch",
     "modeling_inspection",
     "modeling_job",
+    "modeling_upload",
     "tenants_member",
     "tenants_tenant",
 }

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import time
 from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
 from asgiref.testing import ApplicationCommunicator
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import get_resolver
 
 from modeling.actions import endpoints
 from modeling.models import Endpoint, ModelVersion
-from tenants import actions
+from modeling.serving.recommendation_ids import issue
+from tenants import actions, vault
 from tenants.audit import SYSTEM, Actor
 from tenants.models import ApiKey, Member
 from tenants.scope import scope
@@ -31,7 +35,24 @@ LEFT_OUT = {
 BODIES: Bodies = {
     "/v1/fine_tuning/jobs": lambda ids: {"training_file": ids["file_id"], "model": "minilm-l6"},
     "/v1/fine_tuning/quote": lambda ids: {"training_file": ids["file_id"], "model": "minilm-l6"},
+    "/v1/batches": lambda ids: {
+        "input_file_id": ids["batch_file_id"],
+        "endpoint": "/v1/embeddings",
+        "completion_window": "24h",
+    },
+    "/v1/uploads/{upload_id}/complete": lambda ids: {"part_ids": [ids["part_id"]]},
+    "/t/{slug}/batches/new/": lambda ids: {"file_id": ids["batch_file_id"], "endpoint": "/v1/embeddings"},
+    "/v1/recommend/events": lambda ids: {
+        "events": [{"recommendation_id": ids["recommendation_id"], "type": "shown"}]
+    },
     "/v1/endpoints": lambda ids: {"name": "taken-over", "model": ids["name"]},
+    "/v1/endpoints/{name}": lambda ids: {"shadow": None, "rules": {"log_days": 1}},
+    "/t/{slug}/endpoints/": lambda ids: {"name": "taken-over", "model": ids["name"]},
+    "/t/{slug}/endpoints/{name}/point/": lambda ids: {"model": ids["model"]},
+    "/t/{slug}/endpoints/{name}/split/": lambda ids: {"model": ids["model"], "percent": "50"},
+    "/t/{slug}/endpoints/{name}/shadow/": lambda ids: {"model": ids["model"]},
+    "/t/{slug}/endpoints/{name}/rules/": lambda ids: {"personal_data": "off", "log_days": "1"},
+    "/t/{slug}/endpoints/{name}/delete/": lambda ids: {"confirmation": ids["name"]},
     "/t/{slug}/training/new/": lambda ids: {"dataset": ids["public_id"], "epsilon": "8"},
     "/t/{slug}/models/{short_id}/proof/": lambda ids: {"person": "person 1"},
     "/t/{slug}/privacy/{account_id}/budget/": lambda ids: {
@@ -85,16 +106,38 @@ def world(database: None) -> World:
             "public_id": job_row.dataset_version.dataset.public_id,
             "job_id": job["id"],
             "name": version.name,
+            "model": version.name,
             "short_id": version.name.rsplit(":", 1)[-1],
             "member_id": str(member.pk),
             "invite_id": str(invite.pk),
             "key_id": key.public_id,
             "token": str(invite.pk),
+            "recommendation_id": issue(
+                vault.data_key(version.object),
+                version=str(version.pk),
+                endpoint="",
+                items=["i-1"],
+                at=int(time.time()),
+            ),
             "account_id": str(job_row.dataset_version.dataset.account_id),
         }
+    ids |= _batch_ids(people.api("globex"), canary)
     made = World(a, b, people.browser("alice"), people.key(a), ids, canary)
     made.b_rows = row_ids(b)
     return made
+
+
+def _batch_ids(api: Api, canary: str) -> dict[str, str]:
+    """A batch with its file, and an upload with a part, whose names are the canary."""
+    line = {"custom_id": canary, "method": "POST", "url": "/v1/embeddings", "body": {}}
+    file = api.upload(f"{canary}.jsonl", json.dumps(line).encode(), "batch").json()["id"]
+    body = {"input_file_id": file, "endpoint": "/v1/embeddings", "completion_window": "24h"}
+    batch = api.post("/v1/batches", body | {"metadata": {"a": canary}}).json()["id"]
+    announced = {"filename": canary, "purpose": "batch", "bytes": 3, "mime_type": "text/plain"}
+    upload = api.post("/v1/uploads", announced).json()["id"]
+    part = api.client.post(f"/v1/uploads/{upload}/parts", {"data": SimpleUploadedFile("p", b"abc")})
+    ids = {"batch_file_id": file, "batch_id": batch, "upload_id": upload, "kind": "output"}
+    return ids | {"part_id": part.json()["id"]}
 
 
 def _invites(tenant: Any) -> Any:
@@ -120,7 +163,7 @@ def test_nothing_leaks_on_any_route(world: World) -> None:
 @pytest.mark.real_weights
 def test_ids_of_jobs_and_files_on_pages(world: World) -> None:
     """`public_id` stands for several nouns on pages: the walk again with each of them."""
-    for noun in ("job_id", "file_id"):
+    for noun in ("job_id", "file_id", "batch_id"):
         other = World(
             world.a,
             world.b,
@@ -143,8 +186,9 @@ def test_endpoint_names_are_each_tenants_own(world: World) -> None:
     own.b_rows = world.b_rows
     with scope(world.a):
         for row in Endpoint.objects.of(world.a).filter(name=name):
-            endpoints.delete_endpoint(row, SYSTEM)
-    walked = [route for route in product_routes() if route.path == "/v1/endpoints/{name}"]
+            endpoints.delete(world.a, SYSTEM, row)
+    walked = [route for route in product_routes() if "/endpoints/{name}" in route.path]
+    assert len(walked) >= 15
     assert [leak for route in walked for leak in examine(own, route, BODIES)] == []
 
 

@@ -131,9 +131,10 @@ def of_model(model: ItemModel) -> Scorer:
     """`ItemModel.score_history` for many people at once."""
 
     def scores(past: sparse.csr_matrix) -> Array64:
-        found = np.repeat(model.log_p[None], past.shape[0], axis=0)
+        found = np.repeat(model.log_p[None].astype(np.float64), past.shape[0], axis=0)
         for part in model.parts:
-            found += part.neighbour * (unit(past @ part.soft) @ part.soft.T)
+            soft = part.soft(np.arange(len(model.ids)))
+            found += part.neighbour * (unit(past @ soft) @ soft.T)
             if part.taste:
                 found += part.taste * ((unit(past @ part.features) - part.direction) @ part.vectors.T)
         return found

@@ -64,5 +64,7 @@ def test_calibrated_confidences_come_true() -> None:
     answered = sure >= below
     found = trained.report["calibration"]
     assert answered.mean() == pytest.approx(found["answered"], abs=0.15)
-    assert right[answered].mean() > right.mean() + 0.05
+    assert (
+        right[answered].mean() > right[~answered].mean() + 0.1
+    )  # what it leaves to people is what it gets wrong
     assert right[answered].mean() == pytest.approx(found["accuracy_answered"], abs=0.12)

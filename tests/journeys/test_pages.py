@@ -18,6 +18,8 @@ PAGES = (
     "data/",
     "training/",
     "models/",
+    "endpoints/",
+    "predictions/",
     "playground/",
     "privacy/",
     "team/",

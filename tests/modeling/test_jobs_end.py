@@ -8,7 +8,7 @@ import pytest
 from django.db.models import F
 
 from billing.models import UsageEvent
-from modeling.actions import chain, endings, running, training
+from modeling.actions import chain, endings, endpoints, running, training
 from modeling.actions import jobs as job_actions
 from modeling.core.types import Progress
 from modeling.models import Endpoint, EndpointChange, Job, JobEvent, ModelVersion, PrivacyEntry
@@ -257,7 +257,9 @@ def test_a_second_job_moves_the_endpoint_and_deletes_nothing(api: Any, acme: Ten
     with scope(acme):
         assert EndpointChange.objects.of(acme).count() == 2
     assert api.delete(f"/v1/models/{names[1]}").status_code == 409
-    assert api.post("/v1/endpoints", {"name": "words", "model": names[0]}).json()["model"] == names[0]
+    with scope(acme):  # the API would ask an engine to load it first
+        endpoints.rollback(acme, SYSTEM, "words")
+    assert api.get("/v1/endpoints/words").json()["model"] == names[0]
     assert api.delete(f"/v1/models/{names[1]}").json() == {"id": names[1], "object": "model", "deleted": True}
     assert api.get(f"/v1/models/{names[1]}").status_code == 404
     with scope(acme):
@@ -281,3 +283,13 @@ def test_time_over_all_attempts_is_billed_once(acme: Tenant, job: Job) -> None:
             done.training_seconds, abs=1
         )
         assert not job_actions.end_unowned(acme, done, Job.State.CANCELLED)
+
+
+def test_an_endpoint_of_another_task_is_left_to_its_callers(acme: Tenant, api: Any, words_file: str) -> None:
+    """A finished job never takes a name over from a model that does something else."""
+    done = train(acme, started(api, words_file, suffix="words", privacy={"epsilon": 3})["id"])
+    with scope(acme):
+        assert endpoints.free_name(acme, "words", "classification") == "words"
+        assert endpoints.free_name(acme, "words", "chat") == "words-2"
+        assert endpoints.free_name(acme, "other", "chat") == "other"
+        assert Endpoint.objects.of(acme).get().version_id == done.model_version_id

@@ -6,6 +6,8 @@ from pathlib import Path, PurePosixPath
 
 import yaml
 
+from modeling.serving.addresses import SPLIT_BASES, split_socket
+
 ROOT = Path(__file__).resolve().parents[2]
 KEYS = ("ROOT_KEY_FILE", "RECEIPT_KEY_FILE")
 # Who wraps tenants' keys, who signs receipts: nobody else is given the file.
@@ -30,6 +32,14 @@ def test_the_engine_holds_no_key() -> None:
     engine = yaml.safe_load((ROOT / "docker" / "compose.yml").read_text())["services"]["engine"]
     assert "secrets" not in engine
     assert not set(KEYS) & set(engine["environment"])
+
+
+def test_each_base_in_a_container_of_its_own() -> None:
+    split = yaml.safe_load((ROOT / "docker" / "compose.split.yml").read_text())["services"]
+    assert split["web"]["environment"] == {"ENGINE_SPLIT": "1"}
+    engines = {name: one["environment"] for name, one in split.items() if name != "web"}
+    served = {one["ENGINE_BASES"]: PurePosixPath(one["ENGINE_SOCKET"]).name for one in engines.values()}
+    assert served == {base: split_socket(Path("engine.sock"), base).name for base in SPLIT_BASES}
 
 
 def test_neither_image_nor_repository_takes_a_key() -> None:

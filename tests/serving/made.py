@@ -29,7 +29,7 @@ WIDTH = 384
 class EngineProcess:
     """`python -m modeling.serving.engine` on a socket of its own."""
 
-    def __init__(self, socket: Path, *, models: Path = MODELS) -> None:
+    def __init__(self, socket: Path, *, models: Path = MODELS, encoder: str = "torch") -> None:
         self.socket = socket
         command = [
             sys.executable,
@@ -41,6 +41,7 @@ class EngineProcess:
             str(models),
         ]
         environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment["ENCODER_ENGINE"] = encoder
         self.process = subprocess.Popen(command, env=environment, cwd=socket.parent)
 
     def ask(self, op: str, *, tenant: str = "", seconds: float = 30.0, **body: Any) -> dict[str, Any]:
@@ -53,6 +54,13 @@ class EngineProcess:
         return self.ask(
             "classify", tenant=tenant, base="minilm-l6", artifact=artifact.body, inputs=inputs, **more
         )
+
+    def answers(self) -> bool:
+        """Whether it listens by now."""
+        try:
+            return bool(self.ask("health"))
+        except EngineRefusal:
+            return False
 
     def wait_for(self, base: str, *, seconds: float = 60.0) -> None:
         """Return once a base is ready."""
@@ -135,13 +143,13 @@ class Artifacts:
             tensors[f"full.{name}"] = chance.normal(0, 0.05, shape).astype(np.float32)
         return self.seal(tensors, config | {"method": "full"}, tenant=tenant)
 
-    def chat(self, tenant: str = "acme", *, seed: int = 0, scale: float = 0.05) -> Made:
+    def chat(self, tenant: str = "acme", *, seed: int = 0, scale: float = 0.05, width: int = 576) -> Made:
         """A final-hidden adapter for the chat base."""
         chance = np.random.default_rng(seed)
         tensors: Tensors = {
-            "adapter.A": chance.normal(0, scale, (8, 576)).astype(np.float32),
-            "adapter.B": chance.normal(0, scale, (576, 8)).astype(np.float32),
-            "adapter.bias": chance.normal(0, scale, 576).astype(np.float32),
+            "adapter.A": chance.normal(0, scale, (8, width)).astype(np.float32),
+            "adapter.B": chance.normal(0, scale, (width, 8)).astype(np.float32),
+            "adapter.bias": chance.normal(0, scale, width).astype(np.float32),
         }
         config = {"task": "chat", "base": "smollm2-135m", "method": "final_hidden"}
         return self.seal(tensors, config, tenant=tenant)

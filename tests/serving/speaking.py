@@ -49,7 +49,9 @@ def client(key: str) -> httpx.AsyncClient:
     )
 
 
-async def leave_after(key: str, path: str, body: dict[str, Any], *, events: int) -> list[dict[str, Any]]:
+async def leave_after(
+    key: str, path: str, body: dict[str, Any], *, events: int, **more: str
+) -> list[dict[str, Any]]:
     """POST, read so many body messages, close the connection; everything that was sent until the app ended."""
     content = json.dumps(body).encode()
     sent: list[dict[str, Any]] = []
@@ -70,11 +72,49 @@ async def leave_after(key: str, path: str, body: dict[str, Any], *, events: int)
             leaving.set()
 
     headers = [(b"authorization", f"Bearer {key}".encode()), (b"content-type", b"application/json")]
+    headers += [(name.encode(), value.encode()) for name, value in more.items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": headers}
     if not events:
         asyncio.get_running_loop().call_later(0.3, leaving.set)
     await application(scope, receive, send)
     return sent
+
+
+class Stream:
+    """A streamed answer, read event by event on bare ASGI."""
+
+    def __init__(self, key: str, path: str, body: dict[str, Any], **headers: str) -> None:
+        self._inbox = [{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}]
+        self._outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        given = {"authorization": f"Bearer {key}", "content-type": "application/json", **headers}
+        pairs = [(name.encode(), value.encode()) for name, value in given.items()]
+        scope = {"type": "http", "method": "POST", "path": path, "headers": pairs}
+        self._running = asyncio.create_task(application(scope, self._receive, self._outbox.put))
+        self._left = asyncio.Event()
+
+    async def _receive(self) -> dict[str, Any]:
+        if self._inbox:
+            return self._inbox.pop()
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def events(self, count: int) -> list[str]:
+        """The next so many events, without the start of the answer."""
+        found: list[str] = []
+        while len(found) < count:
+            message = await self._outbox.get()
+            if message["type"] == "http.response.body" and message["body"]:
+                found.append(message["body"].decode().removeprefix("data: ").strip())
+        return found
+
+    async def rest(self) -> list[str]:
+        """All events until the answer's end."""
+        await self._running
+        return await self.events(sum(bool(one.get("body")) for one in list(self._outbox._queue)))  # type: ignore[attr-defined]
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self._left.set()
 
 
 def make_version(

@@ -133,3 +133,29 @@ async def test_a_failed_load_leaves_the_bank_usable() -> None:
     with pytest.raises(EngineRefusal):
         await made.pin(key("one"), broken)
     assert await put(made, "one") == 1
+
+
+@pytest.mark.asyncio
+async def test_an_artefact_that_does_not_fit_leaves_nothing_behind() -> None:
+    made = bank(slots=1)
+
+    async def read() -> dict[str, torch.Tensor]:
+        return {"bias": torch.ones(4), "weight": torch.ones(5, 3)}
+
+    with pytest.raises(EngineRefusal, match="do not fit"):
+        await made.pin(key("large"), read)
+    assert not any(table.any() for table in made.tables.values())
+    assert made.holders == {"weight": 0, "bias": 0}
+    assert await put(made, "one") == 1
+
+
+@pytest.mark.asyncio
+async def test_a_retired_bank_empties_as_its_rows_leave() -> None:
+    made = bank()
+    idle, busy = await put(made, "a"), await put(made, "b", tenant="globex")
+    made.release(idle)
+    assert made.retire() == 2
+    assert not made.tables["weight"][idle].any()
+    assert made.tables["weight"][busy].any()
+    made.release(busy)
+    assert not any(table.any() for table in made.tables.values())

@@ -8,7 +8,8 @@ from transformers import AutoTokenizer
 
 from modeling.core import bases
 from modeling.serving.chatml import ChatTokenizer
-from modeling.serving.sampling import Sampler, Sampling, TextStream
+from modeling.serving.sampling import Sampler, Sampling
+from modeling.serving.text_stream import TextStream
 from tests.serving.made import MODELS
 
 pytestmark = pytest.mark.real_weights

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from modeling.serving.gateway_bodies import Chat, Classify, Embed, Recommend
+from modeling.serving.gateway_bodies import Classify, Embed, Recommend
+from modeling.serving.gateway_chat_body import Chat
 from modeling.serving.gateway_fields import parse
 from saas.lib.errors import Refusal
 
@@ -45,6 +46,8 @@ def test_it_works() -> None:
         b'{"a":1,"a":2}',
         b"[" * 100_000,
         b'{"a":' + b"9" * 5000 + b"}",
+        b'{"a":1e999}',
+        b'{"a":[{"b":-1.5E+400}]}',
     ],
 )
 def test_bad_json_is_refused(raw: bytes) -> None:
@@ -90,10 +93,14 @@ def test_classify_refuses(change: dict[str, Any], expected: str | None) -> None:
             "messages[0].content[0]",
         ),
         ({"n": 2}, "n"),
-        ({"logprobs": True}, "logprobs"),
+        ({"logprobs": 1}, "logprobs"),
+        ({"top_logprobs": 3}, "top_logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"frequency_penalty": 2.5}, "frequency_penalty"),
+        ({"logit_bias": {"SECRET": 1}}, "logit_bias"),
+        ({"logit_bias": {"1": 101}}, "logit_bias"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"temperature": 3}, "temperature"),
-        ({"temperature": 1e999}, "temperature"),
         ({"stop": ["a"] * 5}, "stop"),
         ({"stop": [""]}, "stop"),
         ({"stream": "yes"}, "stream"),

@@ -67,7 +67,7 @@ async def test_its_error_classes(official: openai.AsyncOpenAI) -> None:
 async def test_a_missing_engine_is_a_clear_503(
     official: openai.AsyncOpenAI, settings: Any, tmp_path: Any
 ) -> None:
-    settings.ENGINE_SOCKET = tmp_path / "nobody.sock"
+    settings.ENGINE_SOCKET, settings.ENGINE_PATIENCE_SECONDS = tmp_path / "nobody.sock", 0.3
     async with lifespan():
         with pytest.raises(openai.InternalServerError) as gone:
             await official.embeddings.create(model="minilm-l6", input="x")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import uuid
 
 import pytest
 
 from billing.models import UsageEvent
+from modeling.serving import gateway_usage
 from modeling.serving.gateway_usage import UsageBatches
+from saas.lib.errors import Refusal
 from tenants.models import Tenant
 from tenants.scope import scope
 from tests.serving.made import ROOT
@@ -54,3 +57,23 @@ async def test_it_loads_neither_torch_nor_the_tokenizers() -> None:
     output, _ = await process.communicate()
     assert process.returncode == 0
     assert output.split() == []
+
+
+async def test_usage_that_cannot_be_written_is_kept_up_to_a_bound(
+    acme: Tenant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_usage, "MOST_WAITING", 3)
+    usage = UsageBatches()
+    wrong = Tenant(id=uuid.uuid4(), slug="gone", name="gone")  # a tenant that was erased meanwhile
+    usage.add(wrong, "predictions", 1, "req_gone")
+    usage.add(
+        acme, "no such kind of usage, and far too long for its column", 1, "req_long"
+    )  # refused by PostgreSQL
+    usage.add(acme, "predictions", 1, "req_good")
+    with pytest.raises(Refusal, match="cannot count"):
+        usage.require_room()
+    await usage.flush()
+    assert usage.waiting == 2  # acme's lane waits as a whole; nobody is left to bill the other
+    usage.require_room()
+    await usage.flush()
+    assert usage.waiting == 2

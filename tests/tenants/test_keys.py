@@ -17,8 +17,9 @@ from rest_framework.response import Response
 
 from saas.lib.errors import Forbidden, Refusal, Unauthenticated
 from tenants import access, actions, keys
-from tenants.audit import SYSTEM
-from tenants.models import ApiKey, ApiKeySecret
+from tenants.access import authenticate_key
+from tenants.audit import SYSTEM, Actor
+from tenants.models import ApiKey, ApiKeySecret, AuditEntry, Member
 from tenants.scope import current, scope
 
 
@@ -195,3 +196,21 @@ def test_a_handler_that_fails_leaves_nothing_written(acme: Any, people: Any) -> 
     assert response.status_code == 403
     with scope(acme):
         assert ApiKey.objects.of(acme).filter(name="written").count() == 0
+
+
+def test_keys_end_with_their_makers_membership(people: Any, acme: Any, alice: Client) -> None:
+    bob, tag = people.user("bob"), people.tag
+    with scope(acme):
+        actor = Actor("user", str(bob.pk), bob.email)
+        mine, secret = actions.issue_key(acme, f"bob's {tag}", ["all"], actor)
+        other, kept = actions.issue_key(acme, f"somebody's {tag}", ["all"], SYSTEM)
+        found = Member.objects.of(acme).get(user=bob)
+    assert authenticate_key(secret).key_id == mine.public_id
+    assert "stop working at once" in alice.get(f"/t/{acme.slug}/team/").content.decode()
+    assert alice.post(f"/t/{acme.slug}/team/{found.pk}/remove/").status_code == 302
+    with pytest.raises(Unauthenticated):
+        authenticate_key(secret)
+    assert authenticate_key(kept).key_id == other.public_id
+    with scope(acme):
+        revoked = AuditEntry.objects.of(acme).filter(action="key.revoked")
+        assert [entry.object_id for entry in revoked] == [mine.public_id]

@@ -14,6 +14,7 @@ import numpy as np
 from modeling.core import accounting, bases, evaluation, planning
 from modeling.core.noise import Keystream, NoiseSource
 from modeling.core.recommend_bands import OF, band, check, notes
+from modeling.core.recommend_columns import encode
 from modeling.core.recommend_rounds import Rounds
 from modeling.core.recommend_scores import ItemModel
 from modeling.core.recommend_statistics import Array64, Indices, catalogue_features, item_sets
@@ -190,6 +191,7 @@ def _sigma(plan: Plan, name: str) -> float:
 
 def _artifact(plan: Plan, data: TrainingData, rounds: Rounds) -> tuple[Tensors, dict[str, Any]]:
     tensors, parts = rounds.artifact()
+    more, columns = encode(data.catalogue_columns)
     config: dict[str, Any] = {
         "format": 2,
         "task": "recommendation",
@@ -197,8 +199,9 @@ def _artifact(plan: Plan, data: TrainingData, rounds: Rounds) -> tuple[Tensors, 
         "method": plan.method,
         "items": [item for item, _ in data.catalogue],
         "parts": parts,
+        "columns": columns,
     }
-    return tensors, config
+    return tensors | more, config
 
 
 def _evaluate(

@@ -144,11 +144,13 @@ def shop_choices(seed: int = SEED, text_share: float = TEXT_SHARE) -> list[Integ
 
 
 def shop_catalogue_csv() -> bytes:
-    """The catalogue as UTF-8 CSV with the columns item_id, title, text."""
+    """The catalogue as UTF-8 CSV with the columns item_id, title, department, colour, text."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(("item_id", "title", "text"))
-    writer.writerows(shop_items())
+    writer.writerow(("item_id", "title", "department", "colour", "text"))
+    departments = list(KINDS)
+    for (item, title, text), attributes in zip(shop_items(), _attributes(SEED), strict=True):
+        writer.writerow((item, title, departments[attributes[0]], COLOURS[attributes[3]], text))
     return sink.getvalue().encode()
 
 
@@ -177,7 +179,7 @@ SHOP_CATALOGUE = Sample(
     columns={"catalogue_id": "item_id", "catalogue_text": "text"},
     unit="",
     rows=ITEMS,
-    sha256="3e670adaee97338f8ffa41349d840298f814c92878794b00c3af3a28aa7f5cb0",
+    sha256="4a5dfd089981c9ed36e519a55acb5812c8e858339529550eb448b611ee4e93e6",
     is_synthetic=True,
     licence="Synthetic, made by Cloister's seeded generator: free to use.",
     about="Synthetic: no such shop, and nothing in it is for sale.",

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+from modeling.serving.addresses import settings_places
 from saas import embedded
 from saas.database_role import require_bound_role
 from saas.embedded_home import Lock, open_home
@@ -70,21 +71,43 @@ class Command(BaseCommand):
 def become(role: str) -> NoReturn:
     """Turn this process into one of the stack's, in a container of its own."""
     given = {name: os.environ[name] for name in CONNECTIONS if name in os.environ}
-    stack = Stack(
-        settings.BASE_DIR,
-        settings.DATA_DIR,
-        settings.MODELS_DIR,
-        settings.ENGINE_SOCKET,
-        env.text("HOST", "127.0.0.1"),
-        env.integer("PORT", 8000),
-        given,
-    )
-    child: Child = getattr(stack, role)()
+    stack = _stack(env.text("HOST", "127.0.0.1"), env.integer("PORT", 8000), given)
+    child: Child = _engine(stack) if role == "engine" else getattr(stack, role)()
     for name in SERVING:
         if name in child.env:
             require_bound_role(name, child.env[name])
     os.chdir(settings.BASE_DIR)
     os.execve(child.command[0], [str(part) for part in child.command], dict(child.env))  # noqa: S606 (our own command)
+
+
+def _stack(host: str, port: int, connections: Mapping[str, str]) -> Stack:
+    return Stack(
+        settings.BASE_DIR,
+        settings.DATA_DIR,
+        settings.MODELS_DIR,
+        settings.ENGINE_SOCKET,
+        settings_places(settings.ENGINES, settings.ENGINE_SOCKET, settings.ENGINE_SPLIT),
+        host,
+        port,
+        connections,
+    )
+
+
+def _engine(stack: Stack) -> Child:
+    """An engine in a container of its own: of ENGINE_BASES alone, and at ENGINE_LISTEN for other hosts too."""
+    listen: list[str] = []
+    if address := env.text("ENGINE_LISTEN"):
+        given = {
+            "--cert": settings.ENGINE_TLS_CERT,
+            "--key": settings.ENGINE_TLS_KEY,
+            "--ca": settings.ENGINE_TLS_CA,
+        }
+        listen = [
+            "--listen",
+            address,
+            *(word for name, path in given.items() if path for word in (name, str(path))),
+        ]
+    return stack.engine(None, env.text("ENGINE_BASES"), listen=listen)
 
 
 class Run:
@@ -133,17 +156,10 @@ class Run:
     def _start(self) -> None:
         self.say(f"Cloister {settings.VERSION} · data in {self.data_dir}")
         connections = self._connections()
-        stack = Stack(
-            settings.BASE_DIR,
-            self.data_dir,
-            settings.MODELS_DIR,
-            settings.ENGINE_SOCKET,
-            self.host,
-            self.port,
-            connections,
-        )
+        stack = _stack(self.host, self.port, connections)
         (self.data_dir / "run" / "address").write_text(f"http://localhost:{self.port}\n")
-        self.supervisor.start(stack.engine())
+        for engine in stack.engines():
+            self.supervisor.start(engine)
         waiting = pending(connections["MIGRATOR_DATABASE_URL"])
         if waiting:
             self.supervisor.once(stack.migrate())

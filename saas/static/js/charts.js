@@ -97,15 +97,21 @@
     var few = chart.kind === "accuracy";
     var series = [{}, {
       stroke: ink, width: 2, paths: few ? function () { return null; } : undefined,
-      points: { show: function (plot) { return few || plot.data[0].length < 20; }, size: few ? 8 : 5, fill: ink, stroke: ink },
+      points: { show: function (plot) { return few || chart.kind === "time" || plot.data[0].length < 20; }, size: few ? 8 : 5, fill: ink, stroke: ink },
     }];
     return {
       width: width, height: 208, series: series, legend: { show: false }, cursor: { y: false, drag: { x: false, y: false } },
       padding: [8, 8, 0, 0],
-      scales: { x: { time: false, range: function (plot, low, high) { return low === high ? [0, (high || 1) * 1.1] : [few ? Math.min(0, low) : low, few ? high * 1.05 : high]; } }, y: { range: range(chart) } },
-      axes: [axis({ size: 32, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }), axis({ size: 52, values: function (plot, ticks) { return ticks.map(function (tick) { return tickWords(chart, tick); }); } })],
+      scales: { x: { time: chart.kind === "time", range: chart.kind === "time" ? undefined : function (plot, low, high) { return low === high ? [0, (high || 1) * 1.1] : [few ? Math.min(0, low) : low, few ? high * 1.05 : high]; } }, y: { range: range(chart) } },
+      axes: [axis(chart.kind === "time" ? { size: 32, values: clock } : { size: 32, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000] }), axis({ size: 52, values: function (plot, ticks) { return ticks.map(function (tick) { return tickWords(chart, tick); }); } })],
       hooks: { draw: few ? [drawErrors(chart)] : [drawTarget(chart)], setCursor: [function (plot) { hover(chart, plot); }] },
     };
+  }
+
+  // Hours where the picture covers two days or less, else days.
+  function clock(plot, ticks) {
+    var short = plot.scales.x.max - plot.scales.x.min <= 172800 ? { hour: "2-digit", minute: "2-digit", hour12: false } : { day: "numeric", month: "short" };
+    return ticks.map(function (tick) { return new Date(1000 * tick).toLocaleString(undefined, short); });
   }
 
   function tickWords(chart, tick) {
@@ -113,8 +119,10 @@
     return tick.toLocaleString(undefined, { notation: tick >= 10000 ? "compact" : "standard", maximumFractionDigits: 2 });
   }
 
+  function moment(seconds) { return new Date(1000 * seconds).toLocaleString(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" }); }
+
   function values(chart, row) {
-    return { x: number(row[0], "plain"), y: number(row[1], chart.kind), error: number(row[2], chart.kind), target: chart.target === null ? "" : number(chart.target, chart.kind) };
+    return { x: chart.kind === "time" ? moment(row[0]) : number(row[0], "plain"), y: number(row[1], chart.kind), error: number(row[2], chart.kind), target: chart.target === null ? "" : number(chart.target, chart.kind) };
   }
 
   function hover(chart, plot) {

@@ -1,0 +1,163 @@
+"""Numbers with check digits in free text: payment cards, IBANs and the national ids of some twenty-five countries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+Spans = Iterator[tuple[int, int]]
+
+_CARD = re.compile(
+    r"(?<!\w)(?<!\d[.,])(?:[2-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|3[47]\d{2}([ -]?)\d{6}\2\d{5}"
+    r"|3[0689]\d{2}([ -]?)\d{6}\3\d{4}|[456]\d{12})(?!\w|[-.,]\d)"
+)
+_IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}[ -]?(?=[A-Za-z0-9]{4})")
+_IBANS = """
+    AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21 CR22 CY28 CZ24 DE22 DJ27 DK18 DO28
+    EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22 GE22 GI23 GL18 GR27 GT28 HN28 HR21 HU28 IE22 IL23 IQ23 IS26
+    IT27 JO30 KW30 KZ20 LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30 NI28
+    NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18 SE24 SI19 SK24 SM27 SO23 ST25
+    SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20 YE30
+"""  # signs by country, as the registry has them
+_IBAN_LENGTHS = {written[:2]: int(written[2:]) for written in _IBANS.split()}
+_NEAR = 40  # characters before a number in which its name has to stand
+_BEFORE, _AFTER = r"(?<![\w+])(?<!\d[-.,/])", r"(?!\w|[-./]\d)"
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """One way to write one country's id: `check` is the module that knows its check digits ("" where there are none);
+    `name` must stand shortly before a number whose shape alone says too little."""
+
+    shape: str
+    check: str
+    name: str = ""
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(f"{_BEFORE}(?:{self.shape}){_AFTER}")
+
+
+_SSN = r"ssn|social[ _-]?security|soc\.? ?sec"
+_RULES = (
+    _Rule(r"\d{3}-\d{2}-\d{4}", "us.ssn"),
+    _Rule(r"\d{3} ?\d{2} ?\d{4}", "us.ssn", _SSN),
+    _Rule(r"(?<!\d )\d{3} \d{3} \d{4}", "gb.nhs"),
+    _Rule(r"\d{3}[ -]?\d{3}[ -]?\d{4}", "gb.nhs", r"nhs"),
+    _Rule(r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]", ""),
+    _Rule(r"\d{17}[\dXx]", "cn.ric"),
+    _Rule(r"[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}", "fr.nir"),
+    _Rule(r"\d{2} \d{3} \d{3} \d{3}", "de.idnr"),
+    _Rule(r"\d{11}", "de.idnr", r"steuer|tax ?id|idnr|\btin\b"),
+    _Rule(r"\d{8}-?[A-Za-z]", "es.dni"),
+    _Rule(r"[XYZxyz]-?\d{7}-?[A-Za-z]", "es.nie"),
+    _Rule(r"[A-Za-z]{6}\d{2}[A-Za-z]\d{2}[A-Za-z]\d{3}[A-Za-z]", "it.codicefiscale"),
+    _Rule(r"\d{9}|\d{4}\.\d{2}\.\d{3}", "nl.bsn", r"bsn|burger|sofi"),
+    _Rule(r"\d{4}([ -])\d{4}\1\d{4}", "in_.aadhaar"),
+    _Rule(r"\d{12}", "in_.aadhaar", r"aadhaar|uidai"),
+    _Rule(r"[A-Z]{3}[ABCFGHLJPTK][A-Z]\d{4}[A-Z]", "in_.pan"),
+    _Rule(r"\d{3}\.\d{3}\.\d{3}-\d{2}", "br.cpf"),
+    _Rule(r"\d{11}", "br.cpf", r"cpf"),
+    _Rule(r"\d{3}[ -]?\d{3}[ -]?\d{3}", "ca.sin", r"\bsin\b|social insurance"),
+    _Rule(r"\d{3} ?\d{3} ?\d{3}", "au.tfn", r"tfn|tax file"),
+    _Rule(r"[2-6]\d{3}[ -]?\d{5}[ -]?\d(?:[ -/]\d)?", "", r"medicare"),
+    _Rule(r"\d[A-Z][A-Z\d]\d-?[A-Z][A-Z\d]\d-?[A-Z]{2}\d{2}", "", r"medicare|mbi"),
+    _Rule(r"\d{11}", "pl.pesel"),
+    _Rule(r"(?:\d{2})?\d{6}[-+]\d{4}", "se.personnummer"),
+    _Rule(r"\d{6}[-+A]\d{3}[0-9A-Y]", "fi.hetu"),
+    _Rule(r"\d{6}-\d{4}", "dk.cpr"),
+    _Rule(r"\d{6} ?\d{5}", "no.fodselsnummer"),
+    _Rule(r"\d{6}-\d{7}", "kr.rrn"),
+    _Rule(r"756\.?\d{4}\.?\d{4}\.?\d{2}", "ch.ssn"),
+    _Rule(r"\d{2}\.\d{2}\.\d{2}-\d{3}\.\d{2}", "be.nn"),
+    _Rule(r"\d{4}[ -]?\d{4}[ -]?\d{4}", "jp.in_", r"my ?number|個人番号|マイナンバー"),
+    _Rule(r"\d{7}[A-W][A-IW]?", "ie.pps"),
+    _Rule(r"[A-Z]{4}\d{6}[HM][A-Z]{5}[A-Z\d]\d", "mx.curp"),
+    _Rule(r"\d{13}", "za.idnr"),
+    _Rule(r"(?=[A-Z\d]{0,5}\d{4})[A-Z\d]{6,9}", "", r"passport|pasaporte|reisepass|passeport|passaporto|paspoort"),
+    _Rule(
+        r"(?=[A-Z\d-]{0,15}\d{4})[A-Z\d](?:-?[A-Z\d]){5,17}", "",
+        r"licen[cs]e (?:no|number|#)|dl ?#|führerschein|permis de conduire",
+    ),
+)  # fmt: skip
+
+
+@cache
+def _compiled() -> tuple[tuple[re.Pattern[str], Any, re.Pattern[str] | None], ...]:
+    """Rules ready to use, made with the first text: the modules of check digits cost some megabytes."""
+    return tuple(
+        (
+            rule.pattern,
+            import_module(f"stdnum.{rule.check}") if rule.check else None,
+            re.compile(rule.name, re.IGNORECASE) if rule.name else None,
+        )
+        for rule in _RULES
+    )
+
+
+def national_ids(text: str) -> Spans:
+    """National ids, tax and social security numbers, passports and driving licences."""
+    spans = []
+    for pattern, check, name in _compiled():
+        if name is not None and name.search(text) is None:
+            continue
+        for found in pattern.finditer(text):
+            if name is not None and not name.search(text, max(0, found.start() - _NEAR), found.start()):
+                continue
+            if check is None or check.is_valid(found[0].replace(" ", "")):
+                spans.append(found.span())
+    yield from sorted(spans, key=lambda span: (span[0], -span[1]))
+
+
+def cards(text: str) -> Spans:
+    """Payment cards of 13 to 19 digits with a right check digit."""
+    for found in _CARD.finditer(text):
+        if _luhn(found[0]):
+            yield found.span()
+
+
+@cache
+def _luhn_module() -> Any:
+    return import_module("stdnum.luhn")
+
+
+def _luhn(written: str) -> bool:
+    digits = written.replace(" ", "").replace("-", "")
+    return bool(_luhn_module().is_valid(digits)) and len(set(digits)) > 1
+
+
+@cache
+def _iban_module() -> Any:
+    return import_module("stdnum.iban")
+
+
+def ibans(text: str) -> Spans:
+    """IBANs with or without spaces, of a country's own length and with right check digits."""
+    done = 0
+    for found in _IBAN.finditer(text):
+        if found.start() < done:
+            continue
+        end = _iban_end(text, found.start())
+        if end is not None:
+            done = end
+            yield found.start(), end
+
+
+def _iban_end(text: str, start: int) -> int | None:
+    """Where the IBAN that starts here ends; None when there is none."""
+    wanted = _IBAN_LENGTHS.get(text[start : start + 2].upper(), 0)
+    signs: list[str] = []
+    for at in range(start, min(len(text), start + 2 * wanted)):
+        sign = text[at]
+        if sign.isascii() and sign.isalnum():
+            signs.append(sign)
+        elif sign not in " -" or text[at - 1] in " -":
+            return None
+        if len(signs) == wanted:
+            is_whole = not text[at + 1 : at + 2].isalnum()
+            return at + 1 if is_whole and _iban_module().is_valid("".join(signs)) else None
+    return None
