@@ -10,7 +10,9 @@ from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.generators import SchemaGenerator
 
 TEXT: dict[str, Any] = {"type": "string"}
-ITEMS: dict[str, Any] = {"type": "array", "items": TEXT, "maxItems": 1000}
+ITEMS: dict[str, Any] = {"type": "array", "items": TEXT, "maxItems": 10_000}
+TEXTS: dict[str, Any] = {"type": "array", "items": TEXT, "minItems": 1, "maxItems": 2048}
+STOPS: dict[str, Any] = {"type": "array", "items": TEXT, "maxItems": 4}
 MODEL: dict[str, Any] = {"type": "string", "description": "A base model, ft:… model or endpoint name."}
 ERROR: dict[str, Any] = {
     "type": "object",
@@ -194,7 +196,7 @@ GATEWAY: dict[str, Any] = {
     "/v1/embeddings": _operation(
         "Embed texts",
         ["model", "input"],
-        {"model": MODEL, "input": {"anyOf": [TEXT, ITEMS]}, "encoding_format": {"enum": ["float", "base64"]}},
+        {"model": MODEL, "input": {"anyOf": [TEXT, TEXTS]}, "encoding_format": {"enum": ["float", "base64"]}},
     ),
     "/v1/chat/completions": _operation(
         "Continue a conversation",
@@ -207,16 +209,42 @@ GATEWAY: dict[str, Any] = {
                 "items": {
                     "type": "object",
                     "required": ["role", "content"],
-                    "properties": {"role": {"enum": ["system", "user", "assistant"]}, "content": TEXT},
+                    "properties": {
+                        "role": {"enum": ["system", "developer", "user", "assistant"]},
+                        "content": TEXT,
+                    },
                 },
             },
             "stream": {"type": "boolean"},
             "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
-            "max_tokens": {"type": "integer", "minimum": 1},
+            "max_completion_tokens": {"type": "integer", "minimum": 1},
+            "max_tokens": {"type": "integer", "minimum": 1, "description": "The older name of the same."},
             "temperature": {"type": "number", "minimum": 0, "maximum": 2},
             "top_p": {"type": "number", "minimum": 0, "maximum": 1},
-            "stop": {"anyOf": [TEXT, ITEMS]},
+            "stop": {"anyOf": [TEXT, STOPS]},
             "seed": {"type": "integer"},
+            "frequency_penalty": {"type": "number", "minimum": -2, "maximum": 2},
+            "presence_penalty": {"type": "number", "minimum": -2, "maximum": 2},
+            "logit_bias": {"type": "object", "additionalProperties": {"type": "number"}},
+            "logprobs": {"type": "boolean"},
+            "top_logprobs": {"type": "integer", "minimum": 0, "maximum": 20},
+            "response_format": {
+                "type": "object",
+                "required": ["type"],
+                "description": "With `json_schema` every answer that ends by itself is valid after the schema.",
+                "properties": {
+                    "type": {"enum": ["text", "json_object", "json_schema"]},
+                    "json_schema": {
+                        "type": "object",
+                        "required": ["name"],
+                        "properties": {
+                            "name": TEXT,
+                            "schema": {"type": "object"},
+                            "strict": {"type": "boolean"},
+                        },
+                    },
+                },
+            },
         },
     ),
 }

@@ -42,7 +42,9 @@ def once(tenant: Tenant, key: str, path: str, body: Any, effect: Callable[[], An
         return status, response
     if found.body_digest != digest:
         raise Refusal(
-            _("This Idempotency-Key was used with another body."), status=422, code="idempotency_key_reused"
+            _("This Idempotency-Key was used with another body. Send a new key."),
+            status=422,
+            code="idempotency_key_reused",
         )
     return found.status, found.response
 

@@ -15,7 +15,8 @@ from modeling.actions import trying_facts
 from modeling.core.recommend_scores import POPULAR
 from modeling.serving.engines import ask_engines
 from modeling.serving.gateway_call import refused
-from modeling.serving.targets import Target, require_task, serving_target
+from modeling.serving.gateway_screen import under_rule
+from modeling.serving.targets import Target, require_task, serving_route, serving_target
 from modeling.serving.wire import EngineRefusal
 from saas.lib.errors import Refusal
 from tenants.models import Tenant
@@ -57,6 +58,12 @@ def target_of(tenant: Tenant, model: str, task: str, kind: str) -> Target:
     return require_task(serving_target(tenant.pk, model), task)
 
 
+def _under_rule(tenant: Tenant, target: Target, texts: list[str], names: list[str]) -> list[str]:
+    """The texts as the model may see them, by the rule for calls by its own name; raises Refusal `personal_data`."""
+    policy = serving_route(tenant.pk, target.model).rules.personal_data
+    return list(async_to_sync(under_rule)(policy, texts, lambda at: names[at], tenant=str(tenant.pk)).texts)
+
+
 def _ask(tenant: Tenant, op: str, target: Target, **body: Any) -> tuple[dict[str, Any], list[str]]:
     seen = trying_facts.begin(tenant, target)
     try:
@@ -75,7 +82,8 @@ def classify(tenant: Tenant, model: str, text: str) -> Tried:
     if not text:
         raise Refusal(_("Write a text first."), param="text")
     target = target_of(tenant, model, "classification", "predictions")
-    found, facts = _ask(tenant, "classify", target, inputs=[text], top_k=5)
+    texts = _under_rule(tenant, target, [text], ["text"])
+    found, facts = _ask(tenant, "classify", target, inputs=texts, top_k=5)
     scored = [Scored(name, value, f"{100 * value:.1f} %") for name, value in found["results"][0]]
     return Tried(scored, facts, _advice(found))
 
@@ -83,7 +91,10 @@ def classify(tenant: Tenant, model: str, text: str) -> Tried:
 def classify_row(tenant: Tenant, model: str, cells: dict[str, Any]) -> Tried:
     """The labels of one row of a table, or its number; raises Refusal. Opens its own scopes."""
     target = target_of(tenant, model, "classification", "predictions")
-    found, facts = _ask(tenant, "classify", target, rows=[cells], top_k=5)
+    written = {name: cell for name, cell in cells.items() if isinstance(cell, str)}
+    shown = _under_rule(tenant, target, list(written.values()), list(written))
+    rows = [cells | dict(zip(written, shown, strict=True))]
+    found, facts = _ask(tenant, "classify", target, rows=rows, top_k=5)
     if "values" not in found:
         scored = [Scored(name, value, f"{100 * value:.1f} %") for name, value in found["results"][0]]
         return Tried(scored, facts, _advice(found))

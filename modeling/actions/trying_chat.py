@@ -17,7 +17,8 @@ from modeling.actions import trying_facts
 from modeling.actions.trying import MOST_CHARACTERS, request_id
 from modeling.serving.engines import Engines
 from modeling.serving.gateway_call import refused
-from modeling.serving.targets import Target
+from modeling.serving.gateway_screen import under_rule
+from modeling.serving.targets import Target, serving_route
 from modeling.serving.wire import EngineRefusal, Kind
 from saas.lib.errors import Refusal
 from tenants.models import Tenant
@@ -90,6 +91,7 @@ async def _chat(
     tenant: Tenant, target: Target, messages: Turns, facts: list[str]
 ) -> AsyncGenerator[str, None]:
     """The answer's pieces; raises Refusal. Closing it early cancels the engine's work and counts what was made."""
+    messages = await _under_rule(tenant, target, messages)
     seen, engines = trying_facts.begin(tenant, target), Engines.from_settings()
     try:
         frames = engines.stream(
@@ -109,6 +111,15 @@ async def _chat(
         await engines.close()
         if seen.tokens_in:
             facts += await sync_to_async(trying_facts.finish)(tenant, seen, request_id())
+
+
+async def _under_rule(tenant: Tenant, target: Target, messages: Turns) -> Turns:
+    """The turns as the model may see them, by the rule for calls by its own name; raises Refusal `personal_data`."""
+    route = await sync_to_async(serving_route)(tenant.pk, target.model)
+    texts = [one["content"] for one in messages]
+    policy, whose = route.rules.personal_data, str(tenant.pk)
+    screened = await under_rule(policy, texts, lambda at: f"messages[{at}].content", tenant=whose)
+    return [one | {"content": text} for one, text in zip(messages, screened.texts, strict=True)]
 
 
 def _event(body: dict[str, Any]) -> bytes:

@@ -120,7 +120,7 @@ class EngineClient:
                 ended = frame.kind is Kind.DONE
                 yield frame.kind, dict(frame.body)
         except TimeoutError as error:
-            raise EngineRefusal("deadline", "The request's time ran out.") from error
+            raise EngineRefusal("deadline", "The answer did not come in time. Try again.") from error
         except OSError as error:
             raise Broken from error
         finally:

@@ -149,7 +149,7 @@ class Fields:
         for field in self._values:
             known = field[:64] if field.isidentifier() else None
             raise Refusal(
-                "The body has a parameter that this call does not know.",
+                "The body has a parameter that this call does not know: take it out. See /v1/openapi.json.",
                 code="unknown_parameter",
                 param=known,
             )

@@ -72,7 +72,9 @@ class Exchange:
             )
         left = int(given) / 1000 - (time.perf_counter() - self.seen.started)
         if left <= 0:
-            raise Refusal("The request's time ran out.", status=504, code="timeout", kind="server_error")
+            raise Refusal(
+                "The answer did not come in time. Try again.", status=504, code="timeout", kind="server_error"
+            )
         return min(most, left)
 
     async def body(self, take: Callable[[int], None]) -> bytes:

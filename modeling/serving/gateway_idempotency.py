@@ -162,7 +162,7 @@ def _refusal(verdict: str) -> Refusal:
         sentence = "A request with this Idempotency-Key is still running."
         return Conflict(sentence, code="idempotency_in_progress", headers={"retry-after": "1"})
     if verdict == "other":
-        sentence = "This Idempotency-Key was used with another body."
+        sentence = "This Idempotency-Key was used with another body. Send a new key."
         return Refusal(sentence, status=422, code="idempotency_key_reused")
     if verdict == "often":
         sentence = f"This Idempotency-Key was answered {MOST_ANSWERS} times. Use another one."

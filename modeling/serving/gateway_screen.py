@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from modeling.core.personal_data import mask
 from modeling.serving.gateway_call import Serving
 from modeling.serving.gateway_http import Exchange
 from modeling.serving.gateway_metrics import count
+from modeling.serving.turns import Turns
 from saas.lib.errors import Refusal
 
 HEADER = "x-cloister-personal-data"
@@ -29,6 +31,7 @@ CHUNK_CHARACTERS = (
 MAX_SECONDS = 15.0
 _NAMED = 5  # places that a refusal lists
 _SIDE = ThreadPoolExecutor(1, "screen")  # one: what it runs holds the interpreter's lock anyway
+_TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
 
 Cells = Mapping[str, Any]
 Messages = Sequence[Mapping[str, Any]]
@@ -53,12 +56,24 @@ async def screen(
     exchange: Exchange, serving: Serving, texts: Sequence[str], name: Callable[[int], str]
 ) -> Screened:
     """The texts under the route's rule; `name` says which parameter a text is. Raises Refusal `personal_data`."""
-    policy = serving.route.rules.personal_data
+    tenant = exchange.seen.tenant
+    whose = str(tenant.pk) if tenant is not None else ""
+    screened = await under_rule(serving.route.rules.personal_data, texts, name, tenant=whose)
+    if screened.policy != "off":
+        found = (f"{kind}={many}" for kind, many in screened.found.items())
+        exchange.extra[HEADER] = "; ".join([screened.policy, *found])
+    return screened
+
+
+async def under_rule(
+    policy: str, texts: Sequence[str], name: Callable[[int], str], *, tenant: str
+) -> Screened:
+    """The same for whoever has a policy and no exchange. Raises Refusal `personal_data`."""
     if policy == "off":
         return Screened(tuple(texts))
     masked: list[str] = []
     counts: list[dict[str, int]] = []
-    async for text, found in _looked_through(texts):
+    async for text, found in _looked_through(texts, tenant):
         masked.append(text)
         counts.append(found)
     total = sum(map(Counter, counts), Counter[str]())
@@ -68,7 +83,6 @@ async def screen(
         raise _blocked({name(at): found for at, found in enumerate(counts) if found}, total)
     if policy == "mask":
         count("texts_masked", sum(map(bool, counts)))
-    exchange.extra[HEADER] = "; ".join([policy, *(f"{kind}={many}" for kind, many in total.items())])
     return Screened(tuple(masked if policy == "mask" else texts), policy, total)
 
 
@@ -102,13 +116,13 @@ async def screen_messages(
     return tuple({**message, "content": text} for message, text in pairs), screened
 
 
-async def _looked_through(texts: Sequence[str]) -> AsyncIterator[tuple[str, dict[str, int]]]:
+async def _looked_through(texts: Sequence[str], tenant: str) -> AsyncIterator[tuple[str, dict[str, int]]]:
     """Each text masked, and what was found in it, in order; long work on the side thread, chunk by chunk."""
-    loop = asyncio.get_running_loop()
+    turns = _TURNS.setdefault(asyncio.get_running_loop(), Turns(_SIDE))
     is_short = sum(map(len, texts)) <= INLINE_CHARACTERS
     spent = 0.0
     for chunk in _chunks(texts):
-        work = _masked(chunk) if is_short else await loop.run_in_executor(_SIDE, _masked, chunk)
+        work = _masked(chunk) if is_short else await turns.run(tenant, _masked, chunk)
         spent += work.seconds
         if spent > MAX_SECONDS:
             raise Refusal(

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from django.db.models import F
+
 from modeling.models.served import MINUTES, ServedMinutes
 from modeling.serving.gateway_metrics import GONE, METRICS, Seen
 from modeling.serving.latency import BOUNDS
@@ -22,6 +24,7 @@ _COUNTS = (
     "answered", "client_errors", "rejected", "server_errors", "abandoned", "predictions", "tokens_in", "tokens_out",
     "seconds", "latency", "first_token",
 )  # fmt: skip
+_ADDED = tuple(name for name in _COUNTS if name not in ("latency", "first_token"))
 _OUTCOMES = {"2xx": "answered", "429": "rejected", "5xx": "server_errors", GONE: "abandoned"}
 
 
@@ -132,12 +135,19 @@ def served_once(tenant: Tenant, route: str, seen: Seen, seconds: float) -> None:
 
 
 def served_offline(tenant: Tenant, lines: Iterable[Seen]) -> None:
-    """Write what the lines of a batch file came to; how long each took is nobody's wait. Needs the tenant's scope."""
+    """Add what the lines of a batch file came to; how long each took is nobody's wait. Needs the tenant's scope.
+
+    All slices add to the same rows: one for each of them would be thousands a day for the page to read.
+    """
     served = Served()
     for seen in lines:
         if seen.tenant is not None:
             served.note(tenant, OFFLINE, seen, 0.0)
-    write_served(tenant, served.changed(tenant))
+    for row in sorted(served.changed(tenant), key=lambda one: (one.model, one.at)):  # as other slices do
+        place = {"model": row.model, "route": row.route, "at": row.at, "writer": OFFLINE}
+        kept, _ = ServedMinutes.objects.of(tenant).get_or_create(**place, defaults={"tenant_id": tenant.pk})
+        more = {name: F(name) + getattr(row, name) for name in _ADDED}
+        ServedMinutes.objects.of(tenant).filter(pk=kept.pk).update(**more)
 
 
 def _tally(counts: list[int], seconds: float) -> None:

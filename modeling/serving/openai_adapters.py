@@ -29,7 +29,7 @@ class Adapters:
         self._folder = AdaptersFolder(folder)
         self._base = base
         self._loaded: OrderedDict[str, Reference] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._loading: dict[str, tuple[Reference, asyncio.Task[None]]] = {}
 
     async def load(self, tenant: str, artifact: Mapping[str, Any]) -> str:
         """The adapter's name once the server has it; raises EngineRefusal, `elsewhere` for what is no plain LoRA."""
@@ -38,11 +38,11 @@ class Adapters:
         if name in self._loaded:
             self._loaded.move_to_end(name)
             return name
-        task = self._loading.get(name)
-        if task is None:
-            task = self._loading[name] = asyncio.create_task(self._load(name, reference))
+        if name not in self._loading:
+            task = asyncio.create_task(self._load(name, reference))
+            self._loading[name] = reference, task
             task.add_done_callback(lambda done: self._end_of(name, done))
-        await asyncio.shield(task)
+        await asyncio.shield(self._loading[name][1])
         return name
 
     def _end_of(self, name: str, task: asyncio.Task[None]) -> None:
@@ -80,14 +80,23 @@ class Adapters:
         self._folder.remove(name)
 
     async def _unload(self, name: str) -> None:
-        self.forget(name)
+        """Files first; a server that could not be told is told again with the next purge or eviction."""
+        self._folder.remove(name)
         try:
-            await self._http.post("unload_lora_adapter", json={"lora_name": name})
+            response = await self._http.post("unload_lora_adapter", json={"lora_name": name})
         except httpx.HTTPError as error:
             raise EngineRefusal("unavailable", "The model's server could not be told to forget.") from error
+        if response.status_code >= 500:
+            raise EngineRefusal("unavailable", "The model's server did not forget.")
+        self._loaded.pop(name, None)
 
     async def purge(self, tenant: str, version: str | None) -> int:
         """Unload a tenant's adapters, or one version's; returns how many. Raises EngineRefusal `unavailable`."""
+        under_way = [
+            task for one, task in self._loading.values() if one.cache_key.belongs_to(tenant, version)
+        ]
+        if under_way:
+            await asyncio.wait(under_way)  # else they were there when this is over
         gone = [name for name, one in self._loaded.items() if one.cache_key.belongs_to(tenant, version)]
         for name in gone:
             await self._unload(name)
@@ -95,7 +104,7 @@ class Adapters:
 
     async def close(self) -> None:
         """Unload everything; the folder is removed even where the server no longer answers."""
-        for task in self._loading.values():
+        for _reference, task in self._loading.values():
             task.cancel()
         try:
             for name in list(self._loaded):

@@ -59,8 +59,7 @@ class OpenAIBackend:
                 async for frame in frames:
                     yield frame
         elif op == "purge":
-            count = 0 if self._adapters is None else await self._adapters.purge(tenant, body.get("version"))
-            yield Kind.DONE, {"purged": count}
+            yield Kind.DONE, {"purged": await self._purge(tenant, body.get("version"), seconds)}
         elif op == "warm":
             async with asyncio.timeout(seconds):
                 await self._model(tenant, body)
@@ -69,6 +68,13 @@ class OpenAIBackend:
             yield Kind.DONE, {}  # its operator reads its own metrics
         else:
             raise EngineRefusal("wrong_task", "This model cannot do that.")
+
+    async def _purge(self, tenant: str, version: str | None, seconds: float) -> int:
+        try:
+            async with asyncio.timeout(seconds):
+                return 0 if self._adapters is None else await self._adapters.purge(tenant, version)
+        except TimeoutError as error:
+            raise gone() from error
 
     async def greet(self, seconds: float) -> bool:
         """Whether it lists its models."""

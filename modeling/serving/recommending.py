@@ -1,10 +1,8 @@
-"""Recommendations: exact scores over a version's own catalogue, in numpy on one side thread."""
+"""Recommendations: exact scores over a version's own catalogue, in numpy on a side thread."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ from modeling.core.recommend_scores import ItemModel
 from modeling.core.types import Array, CoreError
 from modeling.serving.asks import Ask
 from modeling.serving.store import Artifact, ArtifactStore
+from modeling.serving.turns import Turns
 from modeling.serving.wire import EngineRefusal
 
 MAX_K = 1000
@@ -21,11 +20,11 @@ _SENTENCES = {"unknown_item": "similar_to is not in this model's catalogue."}
 
 
 class RecommendRunner:
-    """Scores requests one after another; the history lives in the request only."""
+    """Scores a tenant's requests one after another; the history lives in the request only."""
 
-    def __init__(self, store: ArtifactStore, side: Executor) -> None:
+    def __init__(self, store: ArtifactStore, turns: Turns) -> None:
         self._store = store
-        self._side = side
+        self._turns = turns
 
     async def recommend(self, ask: Ask) -> dict[str, Any]:
         """A wish (see recommend_ranking) -> items [[id, score]…], best first, their basis, and unknown ids by field."""
@@ -33,8 +32,7 @@ class RecommendRunner:
         if reference is None:
             raise EngineRefusal("wrong_task", "The base model has no items: train a recommender first.")
         artifact = await self._store.get(reference)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._side, _recommend, artifact, ask)
+        return await self._turns.run(ask.tenant, _recommend, artifact, ask)
 
 
 def _recommend(artifact: Artifact, ask: Ask) -> dict[str, Any]:

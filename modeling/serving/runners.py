@@ -22,6 +22,7 @@ from modeling.serving.engine_metrics import snapshot
 from modeling.serving.recommending import RecommendRunner
 from modeling.serving.store import ArtifactStore, Reference
 from modeling.serving.tabling import TableRunner
+from modeling.serving.turns import Turns
 from modeling.serving.wire import VERSION, EngineRefusal
 
 KINDS: dict[str, type[EncoderRunner | ChatRunner]] = {"minilm-l6": EncoderRunner, "smollm2-135m": ChatRunner}
@@ -43,8 +44,9 @@ class Runners:
         self._served = tuple(served)
         self._side = ThreadPoolExecutor(4, "side")
         self.store = ArtifactStore(self._side)
-        self._recommend = RecommendRunner(self.store, self._side)
-        self._tables = TableRunner(self.store, self._side)
+        turns = Turns(self._side)
+        self._recommend = RecommendRunner(self.store, turns)
+        self._tables = TableRunner(self.store, turns)
         self._loading: dict[str, asyncio.Task[EncoderRunner | ChatRunner]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._started_at = time.monotonic()

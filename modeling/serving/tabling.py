@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from typing import Any
 
 from modeling.core.table_features import NUMBER, number_of
@@ -12,6 +10,7 @@ from modeling.core.table_predictor import TableModel
 from modeling.core.types import CoreError
 from modeling.serving.asks import Ask
 from modeling.serving.store import Artifact, ArtifactStore
+from modeling.serving.turns import Turns
 from modeling.serving.wire import EngineRefusal
 
 MAX_ROWS = 2048
@@ -22,9 +21,9 @@ _NAMED = 12  # columns that a refusal lists
 class TableRunner:
     """Answers requests one after another; rows live in the request only."""
 
-    def __init__(self, store: ArtifactStore, side: Executor) -> None:
+    def __init__(self, store: ArtifactStore, turns: Turns) -> None:
         self._store = store
-        self._side = side
+        self._turns = turns
 
     async def classify(self, ask: Ask) -> dict[str, Any]:
         """`rows` of cells by column, `top_k` -> results [[label, probability]…] per row, best first, or `values`."""
@@ -32,8 +31,7 @@ class TableRunner:
         if reference is None:
             raise EngineRefusal("wrong_task", "Train a model on your columns first.")
         artifact = await self._store.get(reference)
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._side, _answer, artifact, ask)
+        return await self._turns.run(ask.tenant, _answer, artifact, ask)
 
 
 def _answer(artifact: Artifact, ask: Ask) -> dict[str, Any]:
@@ -74,7 +72,7 @@ def _cells(model: TableModel, rows: Sequence[Any]) -> dict[str, list[Any]]:
         if not row.keys() <= kinds.keys():
             names = ", ".join(list(kinds)[:_NAMED]) + (", …" if len(kinds) > _NAMED else "")
             raise EngineRefusal(
-                "bad_cell", f"inputs[{at}] has a column that this model does not know: {names}."
+                "bad_cell", f"inputs[{at}] has a column that this model does not know. It has {names}."
             )
         for name, cell in row.items():
             _check(f"inputs[{at}].{name}", cell, is_number=kinds[name] == NUMBER)

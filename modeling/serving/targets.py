@@ -76,7 +76,9 @@ class Route:
 def _unknown() -> NotFound:
     """One answer for a name that nobody has and for a name that only a stranger has."""
     return NotFound(
-        "The model does not exist, or you do not have access to it.", code="model_not_found", param="model"
+        "The model does not exist, or you do not have access to it. GET /v1/models and /v1/endpoints list yours.",
+        code="model_not_found",
+        param="model",
     )
 
 
@@ -139,6 +141,9 @@ def _target(version: ModelVersion | None) -> Target | None:
     )
 
 
+_CALLED_AT = {"chat": "chat/completions", "recommendation": "recommend"}
+
+
 def require_task(target: Target, task: str) -> Target:
     """The target, if it does `task` ("embedding" is for any encoder); raises Refusal with what it does instead."""
     can = {target.task} if target.task else {_BARE.get(target.base, "")}
@@ -153,5 +158,6 @@ def require_task(target: Target, task: str) -> Target:
     elif target.base == TABULAR and not target.task:
         hint = "It is not a model yet; train one on your columns first."
     else:
-        hint = f"It is made for {target.task or 'chat'}."
+        does = target.task or "chat"
+        hint = f"It is made for {does}: call it at /v1/{_CALLED_AT.get(does, 'classify')}."
     raise Refusal(f"This model cannot be called here. {hint}", code="wrong_task", param="model")

@@ -74,8 +74,13 @@ def _bucket_words(bucket: tuple[float, float | None] | None) -> str:
         return ""
     low, high = bucket
     if high is None:
-        return _("longer than %(low)s ms") % {"low": f"{1000 * low:,.4g}"}
-    return _("between %(low)s and %(high)s ms") % {"low": f"{1000 * low:,.4g}", "high": f"{1000 * high:,.4g}"}
+        return _("longer than %(low)s ms") % {"low": _words_ms(low)}
+    return _("between %(low)s and %(high)s ms") % {"low": _words_ms(low), "high": _words_ms(high)}
+
+
+def _words_ms(seconds: float) -> str:
+    """Milliseconds of a bound without a mantissa: 2.5, 10,000."""
+    return f"{round(1000 * seconds, 1):,.12g}"
 
 
 def charts(found: served.Usage) -> dict[str, Any]:

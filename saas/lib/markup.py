@@ -123,8 +123,8 @@ def plain_number(value: float | None) -> str:
 
 @register.filter
 def pattern(value: str) -> str:
-    """A text as an HTML pattern attribute that matches only itself."""
-    return re.sub(r"([\\^$.*+?()\[\]{}|/-])", r"\\\1", value)
+    """A text as an HTML pattern attribute that matches only itself; browsers read it with the flag v."""
+    return re.sub(r"[!-/:-@\[-^`{-~]", lambda mark: rf"\u{{{ord(mark[0]):x}}}", value)
 
 
 @register.filter

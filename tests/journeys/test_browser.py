@@ -14,11 +14,13 @@ from typing import Any, TypeVar
 import pytest
 import uvicorn
 from django.db import connections
+from django.utils.html import escape
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect, sync_playwright
 
 from modeling.actions import running, training
 from modeling.actions.datasets import inspect_file
 from modeling.models import File, Job
+from saas.lib.markup import pattern
 from saas.processes import free_port
 from tenants.models import Tenant
 from tenants.scope import scope
@@ -35,7 +37,11 @@ PLACES = (
     "data/",
     "training/",
     "models/",
+    "endpoints/",
+    "predictions/",
     "playground/",
+    "batches/",
+    "batches/new/",
     "privacy/",
     "team/",
     "keys/",
@@ -280,6 +286,16 @@ def test_the_keyboard_reaches_everything(window: tuple[Page, list[str]], site: s
     base = f"/t/{cast.acme.slug}/"
     assert {base, f"{base}data/", f"{base}privacy/", f"{base}audit/", f"{base}data/upload/"} <= reached
     assert "BUTTON" in reached
+
+
+def test_a_word_to_type_is_checked_before_it_is_sent(window: tuple[Page, list[str]]) -> None:
+    page, complaints = window
+    for name in ("prod", "northgate-clinic-icd10", "a.csv (1) [x]", "naïve|{2}^$/+*?"):
+        page.set_content(f'<input pattern="{escape(pattern(name))}">')
+        for typed, is_right in ((name, True), (f"{name}x", False), ("wrong", False)):
+            page.fill("input", typed)
+            assert page.evaluate("document.querySelector('input').validity.valid") is is_right, typed
+    assert complaints == []
 
 
 def test_the_drawer_of_a_phone_works_without_scripts(

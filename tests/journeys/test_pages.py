@@ -21,6 +21,7 @@ PAGES = (
     "endpoints/",
     "predictions/",
     "playground/",
+    "batches/",
     "privacy/",
     "team/",
     "keys/",
@@ -28,7 +29,7 @@ PAGES = (
     "billing/",
     "settings/",
 )
-EDITING = ("data/upload/", "training/new/")
+EDITING = ("data/upload/", "training/new/", "batches/new/")
 ROWS = b"patient_id,note,triage\n" + b"".join(
     b"p%d,the patient reports a pain of kind %d,%s\n" % (n // 2, n, b"urgent" if n % 3 else b"routine")
     for n in range(400)

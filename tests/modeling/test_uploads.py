@@ -117,7 +117,12 @@ def test_what_is_announced_counts_as_stored(api: Any, acme: Tenant) -> None:
 
 
 def test_two_at_once_do_not_both_announce_what_is_left(acme: Tenant) -> None:
-    words = {"name": "a.csv", "purpose": "fine-tune", "size_bytes": 300 << 20, "mime_type": "text/csv"}
+    words: dict[str, Any] = {
+        "name": "a.csv",
+        "purpose": "fine-tune",
+        "size_bytes": 300 << 20,
+        "mime_type": "text/csv",
+    }
 
     def begin_another() -> str:
         try:

@@ -22,6 +22,7 @@ from modeling.core.export_peft import CONFIG, WEIGHTS
 from modeling.core.types import Tensors
 from modeling.serving.addresses import ALL, OpenAIAddress, UnixAddress
 from modeling.serving.engines import Engines
+from modeling.serving.openai_backend import OpenAIBackend
 from modeling.serving.wire import EngineRefusal, Kind
 from tests.serving.made import Artifacts, Made
 from tests.serving.test_engines import listening
@@ -227,6 +228,11 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mode & 0o777 for path in found}
 
 
+def adapters_in(memory: Path) -> list[Path]:
+    """Decrypted weights anywhere in the folder."""
+    return [*memory.rglob(WEIGHTS), *memory.rglob(CONFIG)]
+
+
 def chat_lora(
     artifacts: Artifacts, tenant: str = "acme", *, scale: float = 0.05, invocation: list[int] | None = None
 ) -> Made:
@@ -265,6 +271,39 @@ async def test_a_tuned_version_is_handed_over_in_memory(
         await engines.close()
     assert standin.names("unload_lora_adapter") == [names[0], names[2]]
     assert set(modes(memory)) == {memory.name, ".lock"}
+
+
+@IN_MEMORY
+async def test_a_purge_reaches_what_is_being_loaded_and_what_could_not_be_told(
+    tmp_path: Path, memory: Path, artifacts: Artifacts
+) -> None:
+    fails, is_asked = True, asyncio.Event()
+
+    def says(path: str, body: dict[str, Any]) -> tuple[int, list[Any]]:
+        is_asked.set()
+        return (500, []) if fails and path == "unload_lora_adapter" else (200, [chunk("a"), *END])
+
+    async with standing_in() as standin:
+        standin.says, made = says, chat_lora(artifacts)
+        backend = OpenAIBackend(OpenAIAddress(standin.url, "smol", memory))
+
+        async def ask(op: str) -> Any:
+            frames = backend.stream(
+                op, tenant="acme", seconds=5.0, base="smollm2-135m", artifact=made.body, version=None
+            )
+            return [body async for _, body in frames][-1]
+
+        loading = asyncio.create_task(ask("warm"))
+        await is_asked.wait()  # the server answers, and the answer is on its way
+        with pytest.raises(EngineRefusal, match="did not forget"):
+            await ask("purge")
+        await loading
+        fails = False
+        assert await ask("purge") == {"purged": 1}
+        assert len(standin.names("unload_lora_adapter")) == 2
+        assert not adapters_in(memory)
+        assert await ask("purge") == {"purged": 0}
+        await backend.close()
 
 
 @IN_MEMORY

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import logging
+import threading
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pytest
 from billing import plans, queries
 from billing.models import UsageEvent
 from modeling.models import DefaultRules, Endpoint, ModelVersion
+from modeling.serving import gateway_screen
 from modeling.serving.gateway_metrics import METRICS
 from modeling.serving.gateway_screen import CHUNK_CHARACTERS
 from tenants.scope import scope
@@ -153,6 +156,31 @@ async def test_who_is_over_the_rate_is_not_looked_through(
         answers = [await http.post(path, json=body) for path, body in asked]
     assert {one.status_code for one in answers} == {429}
     assert METRICS.events["texts_screened"] == before
+
+
+async def test_long_texts_of_one_tenant_wait_behind_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask, goes_on = gateway_screen.mask, threading.Event()
+    order: list[str] = []
+
+    def held(text: str) -> Any:
+        goes_on.wait(20)
+        order.append(text.split()[0])
+        return mask(text)
+
+    monkeypatch.setattr(gateway_screen, "mask", held)
+
+    async def look(tenant: str) -> gateway_screen.Screened:
+        texts = [f"{tenant} " * 1_500]
+        return await gateway_screen.under_rule("note", texts, lambda at: "input", tenant=tenant)
+
+    asked = [asyncio.create_task(look("loud")) for _ in range(6)]
+    await asyncio.sleep(0.05)
+    asked.append(asyncio.create_task(look("quiet")))
+    await asyncio.sleep(0.05)
+    goes_on.set()
+    await asyncio.gather(*asked)
+    assert order.index("quiet") <= 1
+    assert len(order) == 7
 
 
 async def test_long_requests_are_looked_through_to_the_end(key: str, classifier: ModelVersion) -> None:

@@ -90,16 +90,17 @@ def test_base_tuned_and_private_side_by_side(
         assert one.count("turn--user") == one.count("turn--assistant") == 1
         (facts,) = re.findall(r'<p class="turn__facts">(.*?)</p>', one)
         assert re.fullmatch(
-            r"first token after [\d.]+ m?s · [\d.]+ m?s in all · \d+ tokens read, 6 written · included in Free",
+            r"first token after [\d.]+ m?s · [\d.]+ m?s in all · \d+ tokens read, [1-6] written · included in Free",
             facts,
         )
     assert text.count('class="band"') == 1
     assert text.count('<input type="hidden" name="model"') == 3
     with scope(acme):
         rows = list(ServedMinutes.objects.of(acme))
-    assert {(row.model, row.route, row.answered, row.tokens_out) for row in rows} == {
-        (name, "playground", 1, 6) for name in (BASE, without.name, private.name)
+    assert {(row.model, row.route, row.answered) for row in rows} == {
+        (name, "playground", 1) for name in (BASE, without.name, private.name)
     }
+    assert all(1 <= row.tokens_out <= 6 for row in rows)  # an answer may end before it must
     assert used(acme) == {"tokens": sum(row.tokens_in + row.tokens_out for row in rows)}
 
 
@@ -128,7 +129,7 @@ def test_a_streamed_answer_ends_with_its_facts(
     assert events[-2:] == ["data: [DONE]", ""]
     facts = json.loads(events[-3].removeprefix("data: "))
     assert facts["choices"] == []
-    assert "5 written" in facts["facts"]
+    assert re.search(r" [1-5] written", facts["facts"])
 
 
 def test_several_versions_of_a_classifier(alice: Client, acme: Tenant) -> None:

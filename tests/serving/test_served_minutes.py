@@ -274,6 +274,10 @@ def test_the_page(acme: Tenant, alice: Any, globex: Tenant) -> None:
         assert "between 10 and 15 ms" in text
         assert rows - 1 <= text.count('<tr><td data-value="1') // 2 <= rows + 1  # two charts, every step
         assert "included in Free" in text
+    with scope(acme):
+        for _ in range(60):
+            served_once(acme, "classify", seen_of(version.name), 12.3)
+    assert "between 10,000 and 15,000 ms" in alice.get(page).content.decode()
     theirs = make_version(globex, *head_parts(3, 1))
     assert alice.get(f"/t/{acme.slug}/models/{theirs.short_id}/usage/").status_code == 404
 
@@ -285,6 +289,18 @@ def test_steps_are_whole() -> None:
     assert served._ceiling(served._floor(start, served.HOUR), served.HOUR) == datetime(
         2026, 3, 4, 5, tzinfo=UTC
     )
+
+
+def test_slices_of_batch_files_share_their_rows(acme: Tenant) -> None:
+    """Else a batch that runs for days leaves ten thousands of rows, which the page reads one by one."""
+    for _slice in range(40):
+        with scope(acme):
+            served_offline(acme, [seen_of("m", predictions=2, tenant=acme) for _line in range(3)])
+    with scope(acme):
+        rows = list(ServedMinutes.objects.of(acme).filter(route="batch"))
+    assert len(rows) <= 2, "the five minutes may end in between"
+    assert sum(row.predictions for row in rows) == 40 * 3 * 2
+    assert sum(row.answered for row in rows) == 40 * 3
 
 
 def test_lines_of_a_batch_file_count_without_a_latency_and_at_their_price(acme: Tenant) -> None:

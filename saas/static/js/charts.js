@@ -125,11 +125,14 @@
     return { x: chart.kind === "time" ? moment(row[0]) : number(row[0], "plain"), y: number(row[1], chart.kind), error: number(row[2], chart.kind), target: chart.target === null ? "" : number(chart.target, chart.kind) };
   }
 
+  function isMeasured(row) { return row[1] !== null && !isNaN(row[1]); }
+
+  // Reads the row under the cursor, else the last one with a value; a step without a value keeps what was read.
   function hover(chart, plot) {
     var data = rows(chart.figure);
     var at = plot.cursor.idx;
-    var row = at === null || at === undefined ? data[data.length - 1] : data[at];
-    if (row && chart.words) chart.reading.textContent = fill(chart.words, values(chart, row));
+    var row = at === null || at === undefined ? data.filter(isMeasured).pop() : data[at];
+    if (row && isMeasured(row) && chart.words) chart.reading.textContent = fill(chart.words, values(chart, row));
   }
 
   function draw(chart) {

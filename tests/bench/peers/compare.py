@@ -119,7 +119,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
         folder = Path(name)
         base, head = model_files(folder)
-        own = [ours(REFERENCE, folder, "torch"), ours(DEFAULT, folder, "")]
+        own = [ours(REFERENCE, folder, "torch"), ours(DEFAULT, folder, "auto")]
         others = [peer(one, folder, base, head) for one in (*DOCUMENTED, *PACKED)]
         files = {server.name: server.folder / server.name.replace(" ", "-") / "one.jsonl" for server in own}
         files |= {server.name: files[REFERENCE] for server in others}
