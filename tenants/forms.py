@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from allauth.account.forms import SignupForm
 from allauth.core import context as allauth_context
@@ -107,6 +107,7 @@ SCOPE_WORDS: dict[str, str | Promise] = {
     "models": _("models: list, download and delete models and endpoints"),
     "privacy": _("privacy: read the ledger"),
     "usage": _("usage: read what was metered"),
+    "predictions": _("predictions: read the prediction log, and set its rules"),
     "all": _("all: everything above"),
 }
 
@@ -117,7 +118,6 @@ class KeyForm(forms.Form):
     name = PlainNameField(label=_("Name"), max_length=80, help_text=_("Where the key will be used."))
     scopes = forms.MultipleChoiceField(
         label=_("Scopes"),
-        choices=[(name, SCOPE_WORDS[name]) for name in keys.SCOPES],
         widget=forms.CheckboxSelectMultiple,
         initial=["predict"],
     )
@@ -127,6 +127,12 @@ class KeyForm(forms.Form):
         required=False,
         initial="365",
     )
+
+    def __init__(self, *arguments: Any, is_owner: bool, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        offered = [name for name in keys.SCOPES if is_owner or name not in keys.OWNERS_SCOPES]
+        scopes = cast(forms.MultipleChoiceField, self.fields["scopes"])
+        scopes.choices = [(name, SCOPE_WORDS[name]) for name in offered]
 
     def is_new_name(self, keys_so_far: Iterable[Any]) -> bool:
         """Whether no working key has this name: a page sent twice makes one key. Otherwise the field says so."""

@@ -14,7 +14,11 @@ from saas.lib.db import ALPHABET, base62
 PREFIX: Final = "ck_live_"
 BODY_CHARACTERS: Final = 40
 CHECK_CHARACTERS: Final = 6
-SCOPES: Final = ("files", "train", "predict", "models", "privacy", "usage", "all")
+SCOPES: Final = ("files", "train", "predict", "models", "privacy", "usage", "predictions", "all")
+OWNERS_SCOPES: Final = (
+    "predictions",
+    "all",
+)  # only owners make such keys: the prediction log is theirs to read
 
 
 def make_key() -> str:

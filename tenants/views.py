@@ -134,7 +134,8 @@ def invite_withdraw(request: MemberRequest, invite_id: uuid.UUID) -> HttpRespons
 @member("viewer")
 def keys(request: MemberRequest) -> HttpResponse:
     """API keys; members make them, and see a new secret this once."""
-    form = KeyForm(request.POST or None)
+    is_owner = access.has_role(request.member, "owner")
+    form = KeyForm(request.POST or None, is_owner=is_owner)
     words = {"form": form, "can_edit": access.has_role(request.member, "member")}
     if request.method == "POST":
         access.require_role(request.member, "member")
@@ -146,7 +147,7 @@ def keys(request: MemberRequest) -> HttpResponse:
                 Actor.from_request(request),
                 expires_at=form.expires_at(),
             )
-            words["form"] = KeyForm()
+            words["form"] = KeyForm(is_owner=is_owner)
     words["keys"] = queries.api_keys(request.tenant)
     return render(request, "tenants/keys.html", words)
 

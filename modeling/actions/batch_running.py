@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Max, Q
+from django.db.models import F, Max, Q, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -37,6 +37,7 @@ RENEW_SECONDS = 15.0
 SLICE_SECONDS = 5.0
 SLICE_LINES = 2_000
 UNTRIED_LINES = 10_000  # lines a slice of a batch that was cancelled or has expired
+MOST_OUTPUT_BYTES = 2 << 30  # of one batch: embeddings are thousands of times their inputs
 TRIES = 20  # claims without progress: workers die of this batch
 _BROKEN = {
     "code": "server_error",
@@ -46,6 +47,10 @@ _BROKEN = {
 }
 PAUSED, NO_ENGINE = timedelta(seconds=60), timedelta(seconds=5)
 UNTRIED = {
+    Batch.State.COMPLETED: (
+        "batch_output_too_large",
+        "The answers of this batch have reached 2 GiB. Send this request in another batch.",
+    ),
     Batch.State.CANCELLED: ("batch_cancelled", "The batch was cancelled before this request was executed."),
     Batch.State.EXPIRED: (
         "batch_expired",
@@ -151,8 +156,17 @@ def _advance(lease: Lease, is_stopping: Callable[[], bool]) -> None:
         _write_off(lease, Batch.State.CANCELLED)
     elif batch.expires_at <= timezone.now():
         _write_off(lease, Batch.State.EXPIRED)
+    elif _output_bytes(lease) >= MOST_OUTPUT_BYTES:
+        _write_off(lease, Batch.State.COMPLETED)
     else:
         _answer(lease, is_stopping)
+
+
+def _output_bytes(lease: Lease) -> int:
+    """Of the answers so far."""
+    with scope(lease.tenant):
+        slices = BatchSlice.objects.of(lease.tenant).filter(batch=lease.batch)
+        return int(slices.aggregate(size=Sum("output_bytes"))["size"] or 0)
 
 
 def _release(lease: Lease, **changes: Any) -> None:

@@ -20,7 +20,7 @@ from modeling.serializers.endpoints import (
     change_id,
     endpoint_body,
 )
-from saas.lib.errors import NotFound
+from saas.lib.errors import Forbidden, NotFound
 from saas.lib.http import cursor_page, page_size
 from tenants.access import ApiRequest, TenantAPIView
 from tenants.audit import Actor
@@ -89,6 +89,8 @@ class EndpointsView(TenantAPIView):
         wanted.is_valid(raise_exception=True)
         name, model = wanted.validated_data["name"], wanted.validated_data["model"]
         rules = wanted.validated_data.get("rules")
+        if rules:
+            _require_rules_scope(request)
 
         def answering(tenant: Tenant) -> ModelVersion:
             endpoints.check_name(name)
@@ -137,6 +139,8 @@ class EndpointView(TenantAPIView):
         wanted = EndpointChangeRequest(data=request.data)
         wanted.is_valid(raise_exception=True)
         fields = wanted.validated_data
+        if "rules" in fields:
+            _require_rules_scope(request)
 
         def answering(tenant: Tenant) -> ModelVersion | None:
             found = endpoints.find(tenant, name)
@@ -158,6 +162,14 @@ class EndpointView(TenantAPIView):
         with scope(tenant):
             endpoints.delete(tenant, request.auth.actor, endpoints.find(tenant, name))
         return Response({"id": name, "object": "endpoint", "deleted": True})
+
+
+def _require_rules_scope(request: ApiRequest) -> None:
+    """Who reads the prediction log decides what it keeps; raises Forbidden."""
+    if not request.auth.may("predictions"):
+        raise Forbidden(
+            "Setting `rules` needs an API key with the scope `predictions`.", code="missing_scope"
+        )
 
 
 def _changed(tenant: Tenant, actor: Actor, name: str, fields: dict[str, Any]) -> dict[str, Any]:

@@ -42,7 +42,7 @@ def _answer(request: ApiRequest, endpoint: Endpoint | None) -> Response | HttpRe
 class EndpointPredictionsView(TenantAPIView):
     """What an endpoint answered, where its rules keep a log."""
 
-    scope_name = "models"
+    scope_name = "predictions"
 
     @extend_schema(
         operation_id="listEndpointPredictions", responses=LOG, parameters=PAGE, tags=["Predictions"]
@@ -55,7 +55,7 @@ class EndpointPredictionsView(TenantAPIView):
 class PredictionsView(TenantAPIView):
     """What models answered that were called by their own name."""
 
-    scope_name = "models"
+    scope_name = "predictions"
 
     @extend_schema(operation_id="listPredictions", responses=LOG, parameters=PAGE, tags=["Predictions"])
     def get(self, request: ApiRequest) -> Response | HttpResponseBase:
@@ -66,7 +66,7 @@ class PredictionsView(TenantAPIView):
 class PredictionRulesView(TenantAPIView):
     """The rules of models called by their own name."""
 
-    scope_name = "models"
+    scope_name = "predictions"
 
     @extend_schema(operation_id="getPredictionRules", responses=OBJECT, tags=["Predictions"])
     def get(self, request: ApiRequest) -> Response:

@@ -80,7 +80,7 @@ async def under_rule(
     count("texts_screened", len(counts))
     if policy == "block" and total:
         count("requests_blocked")
-        raise _blocked({name(at): found for at, found in enumerate(counts) if found}, total)
+        raise _blocked({name(at): found for at, found in enumerate(counts) if found})
     if policy == "mask":
         count("texts_masked", sum(map(bool, counts)))
     return Screened(tuple(masked if policy == "mask" else texts), policy, total)
@@ -157,12 +157,13 @@ def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _blocked(places: Mapping[str, Mapping[str, int]], total: Mapping[str, int]) -> Refusal:
+def _blocked(places: Mapping[str, Mapping[str, int]]) -> Refusal:
     """Where and of which kind, never the value."""
     named = [f"{name} ({_listed(found)})" for name, found in list(places.items())[:_NAMED]]
     rest = f" and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
     return Refusal(
-        f"This call refuses texts with personal data. Found: {_listed(total)}, in {', '.join(named)}{rest}.",
+        f"This call refuses texts with personal data. Found: {', '.join(named)}{rest}. Take it out, or change the "
+        "rules of the endpoint.",
         code="personal_data",
         param=next(iter(places)),
     )

@@ -23,7 +23,9 @@ from tenants.scope import scope
 
 log = logging.getLogger("cloister.gateway")
 
-FLUSH_SECONDS = 0.5  # from the start of one write to the next: with both, less than the second a kill may lose
+FLUSH_SECONDS = (
+    0.5  # from the start of one write to the next: with both, less than the second a kill may lose
+)
 LEAST_REST_SECONDS = 0.1
 SERVED_SECONDS = 3.0  # what the pages of models show is not billed: it is written less often
 ROWS_AT_ONCE = 5_000

@@ -11,6 +11,7 @@ import pytest
 from django.utils import timezone
 
 from modeling.actions import predictions
+from modeling.core.personal_data import mask
 from modeling.serving import gateway_after
 from modeling.serving.addresses import ALL, UnixAddress
 from modeling.serving.engines import Engines
@@ -61,7 +62,7 @@ async def test_bodies_without_a_length_count_as_what_they_are(
 
 
 def test_what_is_too_large_for_the_log_is_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    read, mask = [], predictions.mask
+    read: list[str] = []
 
     def counted(text: str) -> Any:
         read.append(text)

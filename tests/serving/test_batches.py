@@ -259,6 +259,19 @@ def test_cancelling_keeps_what_was_answered(api: Any, acme: Tenant, monkeypatch:
     assert api.delete(f"/v1/files/{file_id}").status_code == 200
 
 
+def test_answers_have_a_bound(api: Any, acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch_running, "SLICE_LINES", 5)
+    monkeypatch.setattr(batch_running, "MOST_OUTPUT_BYTES", 1)
+    batch_id = started(api, jsonl([request_line(number) for number in range(80)]))
+    run_all()
+    batch = row(acme, batch_id)
+    outputs, errors = lines_of(batch.output_file), lines_of(batch.error_file)
+    assert batch.state == "completed"
+    assert 0 < len(outputs) < 80
+    assert [one["custom_id"] for one in outputs + errors] == [f"line {n}" for n in range(80)]
+    assert {one["error"]["code"] for one in errors} == {"batch_output_too_large"}
+
+
 def test_after_a_day_the_rest_expires(api: Any, acme: Tenant) -> None:
     batch_id = started(api, jsonl([request_line(number) for number in range(10)]))
     change(acme, batch_id, expires_at=timezone.now())

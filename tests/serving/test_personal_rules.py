@@ -14,6 +14,7 @@ import pytest
 
 from billing import plans, queries
 from billing.models import UsageEvent
+from modeling.core.personal_data import mask
 from modeling.models import DefaultRules, Endpoint, ModelVersion
 from modeling.serving import gateway_screen
 from modeling.serving.gateway_metrics import METRICS
@@ -159,7 +160,7 @@ async def test_who_is_over_the_rate_is_not_looked_through(
 
 
 async def test_long_texts_of_one_tenant_wait_behind_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    mask, goes_on = gateway_screen.mask, threading.Event()
+    goes_on = threading.Event()
     order: list[str] = []
 
     def held(text: str) -> Any:

@@ -250,3 +250,18 @@ def test_a_large_request_leaves_only_that_it_was(api: Any, acme: Any, classifier
     newest, first = listed(api)
     assert newest["input"] == {"inputs": ["x"]}
     assert first["input"] == first["answer"] == {"left_out": "larger than 256 KiB"}
+
+
+def test_the_log_and_its_rules_need_a_scope_of_their_own(people: Any, classifier: Any) -> None:
+    other = people.api("acme", "files", "train", "predict", "models", "privacy", "usage")
+    assert other.get("/v1/endpoints/prod").status_code == 200
+    paths = ("/v1/endpoints/prod/predictions", "/v1/predictions", "/v1/prediction_rules")
+    refused = [other.get(path) for path in paths]
+    refused += [keep(other, 7), other.post("/v1/prediction_rules", {"log_days": 7})]
+    refused.append(
+        other.post("/v1/endpoints", {"name": "new", "model": classifier.name, "rules": {"log_days": 7}})
+    )
+    for answer in refused:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "missing_scope")
+    reader = people.api("acme", "predictions")
+    assert all(reader.get(path).status_code == 200 for path in paths)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from modeling.core.recommend_ranking import rank
 from modeling.serving import recommending
 from modeling.serving.asks import Ask
 from modeling.serving.runners import Runners
@@ -29,7 +30,7 @@ def ask(made: Made) -> Ask:
 async def test_a_tenant_has_one_job_in_the_threads_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rank, lock, goes_on = recommending.rank, threading.Lock(), threading.Event()
+    lock, goes_on = threading.Lock(), threading.Event()
     running, most = [0], [0]
 
     def held(model: Any, *rest: Any) -> Any:

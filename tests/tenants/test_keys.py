@@ -214,3 +214,14 @@ def test_keys_end_with_their_makers_membership(people: Any, acme: Any, alice: Cl
     with scope(acme):
         revoked = AuditEntry.objects.of(acme).filter(action="key.revoked")
         assert [entry.object_id for entry in revoked] == [mine.public_id]
+
+
+def test_only_owners_make_keys_that_read_the_prediction_log(alice: Client, bob: Client, acme: Any) -> None:
+    page = f"/t/{acme.slug}/keys/"
+    for browser, offers in ((alice, True), (bob, False)):
+        content = browser.get(page).content.decode()
+        assert all((f'value="{name}"' in content) is offers for name in ("predictions", "all"))
+        for name in ("predictions", "all"):
+            answer = browser.post(page, {"name": f"{name} {offers}", "scopes": [name], "days": "90"})
+            assert ("secret" in answer.context) is offers
+    assert "secret" in bob.post(page, {"name": "bob's", "scopes": ["models"], "days": "90"}).context

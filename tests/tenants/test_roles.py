@@ -48,7 +48,7 @@ CHANGES = [
     ("team/{dora}/remove/", {}, "owner"),
     ("invites/{invite}/withdraw/", {}, "owner"),
     ("settings/", {"name": "Renamed"}, "owner"),
-    ("keys/", {"name": "k", "scopes": ["all"], "days": ""}, "member"),
+    ("keys/", {"name": "k", "scopes": ["models"], "days": ""}, "member"),
     ("keys/{key}/revoke/", {}, "member"),
     ("tickets/", {}, "viewer"),
 ]

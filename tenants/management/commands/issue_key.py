@@ -22,7 +22,9 @@ class Command(BaseCommand):
         """--tenant, --scopes, --name."""
         parser.add_argument("--tenant", required=True, help="the tenant's slug")
         parser.add_argument(
-            "--scopes", default="all", help="comma-separated: files,train,predict,models,privacy,usage,all"
+            "--scopes",
+            default="all",
+            help="comma-separated: files,train,predict,models,privacy,usage,predictions,all",
         )
         parser.add_argument("--name", default="command line", help="what the key is for")
 
