@@ -64,14 +64,19 @@ def door(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def _setting(name: str, value: str) -> Iterator[None]:
+    """Within another transaction the earlier value returns at the end; a transaction of our own ends with its setting."""
+    is_nested = connection.in_atomic_block
     with transaction.atomic():
+        before = ""
         with connection.cursor() as cursor:
-            cursor.execute("SELECT current_setting(%s, true)", [f"app.{name}"])
-            (before,) = cursor.fetchone()
+            if is_nested:
+                cursor.execute("SELECT current_setting(%s, true)", [f"app.{name}"])
+                before = cursor.fetchone()[0] or ""
             cursor.execute("SELECT set_config(%s, %s, true)", [f"app.{name}", value])
         yield
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT set_config(%s, %s, true)", [f"app.{name}", before or ""])
+        if is_nested:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config(%s, %s, true)", [f"app.{name}", before])
 
 
 class TenantQuerySet(models.QuerySet[M]):
