@@ -64,7 +64,7 @@ def door(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def _setting(name: str, value: str) -> Iterator[None]:
-    """Within another transaction the earlier value returns at the end; a transaction of our own ends with its setting."""
+    """In another transaction the earlier value returns at the end; one of our own ends with its setting."""
     is_nested = connection.in_atomic_block
     with transaction.atomic():
         before = ""
