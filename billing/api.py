@@ -19,13 +19,13 @@ class UsageView(TenantAPIView):
     def get(self, request: ApiRequest) -> Response:
         """Quantities by kind, the plan and its limits."""
         tenant = request.auth.tenant
-        plan = queries.plan_of(tenant)
+        plan, standing = queries.account_of(tenant)
         used = queries.usage_this_month(tenant)
         return Response(
             {
                 "object": "usage",
                 "plan": plan.code,
-                "standing": str(queries.standing_of(tenant)),
+                "standing": str(standing),
                 "since": int(queries.month_start().timestamp()),
                 "used": {kind: float(quantity) for kind, quantity in used.items()},
                 "stored_bytes": actions.stored_bytes(tenant),

@@ -51,6 +51,12 @@ def standing_of(tenant: Tenant, *, now: datetime | None = None) -> Standing:
     return _standing_by(tenant, subscription_of(tenant), now or timezone.now())
 
 
+def account_of(tenant: Tenant) -> tuple[Plan, Standing]:
+    """Plan and standing by one read; needs the tenant's scope."""
+    found = subscription_of(tenant)
+    return _plan_by(found), _standing_by(tenant, found, timezone.now())
+
+
 def _standing_by(tenant: Tenant, found: Subscription | None, now: datetime) -> Standing:
     if tenant.state == Tenant.State.SUSPENDED:
         return Standing.SUSPENDED

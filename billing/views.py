@@ -63,12 +63,12 @@ def meters_of(plan: Plan, used: dict[str, Any], stored: int) -> list[Meter]:
 def overview(request: MemberRequest) -> HttpResponse:
     """Plan, standing, usage and the plans on sale."""
     tenant = request.tenant
-    plan = queries.plan_of(tenant)
+    plan, standing = queries.account_of(tenant)
     shown = {
         "plan": plan,
         "plans": PLANS.values(),
         "subscription": queries.subscription_of(tenant),
-        "standing": str(queries.standing_of(tenant)),
+        "standing": str(standing),
         "meters": meters_of(plan, queries.usage_this_month(tenant), actions.stored_bytes(tenant)),
         "month_start": queries.month_start(),
         "days": queries.usage_by_day(tenant),

@@ -10,7 +10,8 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
 from django.db import connection
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
 from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_protect
 
@@ -43,6 +44,21 @@ class RefuseUploadHandler(FileUploadHandler):
     def file_complete(self, file_size: int) -> UploadedFile | None:  # type: ignore[type-arg]
         """Never reached."""
         return None
+
+
+def upload_answer(request: HttpRequest, add: Callable[[], str]) -> HttpResponse:
+    """What a page that takes a file answers once `add` has made something of it, which returns the address to go on.
+
+    JSON to upload.js, which shows progress and a refusal in place; otherwise a redirect, and a refusal rises.
+    """
+    wants_json = "application/json" in request.headers.get("Accept", "")
+    try:
+        place = add()
+    except Refusal as refusal:
+        if wants_json:
+            return JsonResponse(refusal.body(), status=refusal.status)
+        raise
+    return JsonResponse({"location": place}, status=201) if wants_json else redirect(place)
 
 
 class VaultUpload(UploadedFile):  # type: ignore[type-arg]

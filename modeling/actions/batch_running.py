@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from billing.actions import record_usages
 from billing.plans import BATCH_SHARE
-from billing.queries import Standing, plan_of, standing_of, usage_this_month
+from billing.queries import Standing, account_of, usage_this_month
 from modeling.actions import batch_ending
 from modeling.batch_lines import Line, check, read_lines, untried_line
 from modeling.models import Batch, BatchSlice
@@ -217,7 +217,7 @@ def _admitted(lease: Lease) -> tuple[Admission, dict[str, float]] | None:
     """The tenant as a caller, and what is left of its plan this month; None while it is suspended for a payment."""
     tenant = lease.tenant
     with scope(tenant):
-        plan, standing = plan_of(tenant), standing_of(tenant)
+        plan, standing = account_of(tenant)
         used = usage_this_month(tenant)
     if standing is Standing.SUSPENDED:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -11,6 +12,28 @@ from tenants.scope import TenantOwned
 
 MINUTES = 5
 KEPT_DAYS = 35
+
+
+# The columns that are counts; `seconds` and the two histograms are added up in their own ways.
+COUNTS = (
+    "answered", "client_errors", "rejected", "server_errors", "abandoned", "predictions", "tokens_in", "tokens_out",
+)  # fmt: skip
+
+
+@dataclass(slots=True, kw_only=True)
+class Answers:
+    """What a model answered, in memory: the gateway writes rows from it, the pages sum rows into it."""
+
+    answered: int = 0
+    client_errors: int = 0
+    rejected: int = 0
+    server_errors: int = 0
+    abandoned: int = 0
+    predictions: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    latency: list[int] = field(default_factory=list)
+    first_token: list[int] = field(default_factory=list)
 
 
 class ServedMinutes(TenantOwned):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,34 +12,21 @@ from django.utils import timezone
 
 from billing.plans import BATCH_SHARE, Plan
 from billing.queries import month_start
-from modeling.models.served import KEPT_DAYS, MINUTES, ServedMinutes
+from modeling.models.served import COUNTS, KEPT_DAYS, MINUTES, Answers, ServedMinutes
 from modeling.serving import latency
 from tenants.models import Tenant
 
-COUNTS = (
-    "answered", "client_errors", "rejected", "server_errors", "abandoned", "predictions", "tokens_in", "tokens_out",
-)  # fmt: skip
 STEP = timedelta(minutes=MINUTES)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 # Tokens are billed where text is embedded or generated; a classification is billed as a prediction.
 _BILLED_BY_TOKEN = Q(route__in=["chat", "embeddings"]) | Q(route__in=["playground", "batch"], predictions=0)
 
 
-@dataclass
-class Served:
+@dataclass(slots=True)
+class Served(Answers):
     """What a model answered in one stretch of time. `latency` and `first_token` count by serving.latency.BOUNDS."""
 
     at: datetime
-    answered: int = 0
-    client_errors: int = 0
-    rejected: int = 0
-    server_errors: int = 0
-    abandoned: int = 0
-    predictions: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    latency: list[int] = field(default_factory=list)
-    first_token: list[int] = field(default_factory=list)
 
     @property
     def requests(self) -> int:

@@ -18,7 +18,7 @@ from django.db import InterfaceError, OperationalError, connection
 from redis.exceptions import RedisError
 
 from billing.plans import Plan
-from billing.queries import Standing, plan_of, standing_of
+from billing.queries import Standing, account_of
 from modeling.serving.targets import Route, serving_route
 from saas.lib.errors import Forbidden, Refusal
 from tenants import vault
@@ -225,7 +225,7 @@ class Doorkeeper:
 def _admit(key: str) -> Admission:
     caller = authenticate_key(key)
     with scope(caller.tenant):
-        return Admission(caller, plan_of(caller.tenant), standing_of(caller.tenant))
+        return Admission(caller, *account_of(caller.tenant))
 
 
 def _meaning(tenant_id: uuid.UUID, model: str) -> _Meaning:

@@ -6,12 +6,12 @@ import secrets
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from django.db.models import F
 
-from modeling.models.served import MINUTES, ServedMinutes
+from modeling.models.served import COUNTS, MINUTES, Answers, ServedMinutes
 from modeling.serving.gateway_metrics import GONE, METRICS, Seen
 from modeling.serving.latency import BOUNDS
 from tenants.models import Tenant
@@ -20,32 +20,19 @@ STEP_SECONDS = MINUTES * 60
 MOST_OPEN = 50_000  # rows in memory; one is about 1 kB
 OFFLINE = "batch"  # the route of lines of batch files
 _KEY = ("tenant", "model", "route", "at", "writer")
-_COUNTS = (
-    "answered", "client_errors", "rejected", "server_errors", "abandoned", "predictions", "tokens_in", "tokens_out",
-    "seconds", "latency", "first_token",
-)  # fmt: skip
-_ADDED = tuple(name for name in _COUNTS if name not in ("latency", "first_token"))
+_ADDED = (*COUNTS, "seconds")
+_WRITTEN = (*_ADDED, "latency", "first_token")
 _OUTCOMES = {"2xx": "answered", "429": "rejected", "5xx": "server_errors", GONE: "abandoned"}
 
 
 @dataclass(slots=True)
-class Counts:
+class Counts(Answers):
     """One row in the making."""
 
     model: str
     route: str
     at: int  # epoch seconds, a multiple of STEP_SECONDS
-    answered: int = 0
-    client_errors: int = 0
-    rejected: int = 0
-    server_errors: int = 0
-    abandoned: int = 0
-    predictions: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
     seconds: float = 0.0
-    latency: list[int] = field(default_factory=list)
-    first_token: list[int] = field(default_factory=list)
     is_written: bool = False
 
     def add(self, seen: Seen, seconds: float) -> None:
@@ -64,7 +51,7 @@ class Counts:
 
     def row(self, tenant: Tenant, writer: str) -> ServedMinutes:
         """As the table keeps it, with everything counted so far."""
-        counted = {name: getattr(self, name) for name in _COUNTS}
+        counted = {name: getattr(self, name) for name in _WRITTEN}
         counted |= {"latency": list(self.latency), "first_token": list(self.first_token)}
         at = datetime.fromtimestamp(self.at, UTC)
         return ServedMinutes(
@@ -123,7 +110,7 @@ class Served:
 def write_served(tenant: Tenant, rows: Sequence[ServedMinutes]) -> None:
     """Insert or replace; needs the tenant's scope."""
     ServedMinutes.objects.of(tenant).bulk_create(
-        rows, update_conflicts=True, unique_fields=_KEY, update_fields=_COUNTS
+        rows, update_conflicts=True, unique_fields=_KEY, update_fields=_WRITTEN
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -53,16 +54,15 @@ class Adapters:
     async def _load(self, name: str, reference: Reference) -> None:
         path = await asyncio.to_thread(self._write, name, reference)
         asked = {"lora_name": name, "lora_path": str(path)}
-        try:
+        with ExitStack() as undo:
+            undo.callback(self._folder.remove, name)
             response = await self._http.post("load_lora_adapter", json=asked)
             if response.status_code == 400 and "already" in response.text:  # of a gateway before us
                 await self._http.post("unload_lora_adapter", json={"lora_name": name})
                 response = await self._http.post("load_lora_adapter", json=asked)
             if response.status_code != 200:
                 raise EngineRefusal("no_base", "The program that serves the base did not take this model.")
-        except BaseException:
-            self._folder.remove(name)
-            raise
+            undo.pop_all()
         self._loaded[name] = reference
         while len(self._loaded) > MOST:
             await self._unload(next(iter(self._loaded)))

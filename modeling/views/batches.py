@@ -6,7 +6,7 @@ from typing import cast
 
 from django.conf import settings
 from django.contrib import messages
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -18,7 +18,7 @@ from modeling.actions.datasets import add_file, kept_content
 from modeling.models import Batch
 from modeling.queries import batch_pages
 from modeling.queries.pages import older_page
-from modeling.uploads import VaultUpload, takes_upload
+from modeling.uploads import VaultUpload, takes_upload, upload_answer
 from saas.lib.errors import NotFound, Refusal
 from saas.lib.streamed import attachment
 from tenants.access import MemberRequest, has_role, member
@@ -57,19 +57,11 @@ def batch_new(request: MemberRequest) -> HttpResponse:
                 "snippets": batch_pages.snippets(request.tenant, settings.PUBLIC_URL),
             }
             return render(request, "modeling/batch_new.html", words)
-    wants_json = "application/json" in request.headers.get("Accept", "")
-    try:
-        batch = _started(request)
-    except Refusal as refusal:
-        if wants_json:
-            return JsonResponse(refusal.body(), status=refusal.status)
-        raise
-    place = reverse("modeling:batch_detail", args=[request.tenant.slug, batch.public_id])
-    return JsonResponse({"location": place}, status=201) if wants_json else redirect(place)
+    return upload_answer(request, lambda: _started(request))
 
 
-def _started(request: MemberRequest) -> Batch:
-    """The file and its batch in one transaction: neither is made without the other."""
+def _started(request: MemberRequest) -> str:
+    """The file and its batch in one transaction, neither is made without the other; the batch's address."""
     upload = request.FILES.get("file")
     actor = Actor.from_request(request)
     with scope(request.tenant):
@@ -82,7 +74,8 @@ def _started(request: MemberRequest) -> Batch:
         if not file_id:
             raise Refusal(_("Choose a file first."), param="file", code="no_file")
         endpoint = request.POST.get("endpoint", "")
-        return batches.start(request.tenant, actor, file_id=file_id, endpoint=endpoint)
+        batch = batches.start(request.tenant, actor, file_id=file_id, endpoint=endpoint)
+    return reverse("modeling:batch_detail", args=[request.tenant.slug, batch.public_id])
 
 
 @require_GET

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import messages
-from django.http import Http404, HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -19,7 +19,7 @@ from modeling.forms import require_confirmation
 from modeling.models import Dataset, DatasetVersion, File
 from modeling.packs import PACKS
 from modeling.queries import data_pages, home, words
-from modeling.uploads import VaultUpload, takes_upload
+from modeling.uploads import VaultUpload, takes_upload, upload_answer
 from saas.lib.errors import NotFound, Refusal
 from tenants.access import MemberRequest, has_role, member
 from tenants.audit import Actor
@@ -51,23 +51,16 @@ def data_upload(request: MemberRequest) -> HttpResponse:
             room = limits.ceiling(request.tenant, "storage_bytes") - stored_bytes(request.tenant)
             context = {"room_bytes": max(0, room), "pack_person": words.person(request.tenant)}
             return render(request, "modeling/data_upload.html", context)
-    wants_json = "application/json" in request.headers.get("Accept", "")
-    try:
-        file = _added(request)
-    except Refusal as refusal:
-        if wants_json:
-            return JsonResponse(refusal.body(), status=refusal.status)
-        raise
-    place = reverse("modeling:data_detail", args=[request.tenant.slug, file.public_id])
-    return JsonResponse({"location": place}, status=201) if wants_json else redirect(place)
+    return upload_answer(request, lambda: _added(request))
 
 
-def _added(request: MemberRequest) -> File:
+def _added(request: MemberRequest) -> str:
+    """The file's address."""
     upload: Any = request.FILES.get("file")
     if not isinstance(upload, VaultUpload):
         raise Refusal(_("Choose a file first."), param="file", code="no_file")
     with scope(request.tenant):
-        return add_file(
+        file = add_file(
             request.tenant,
             Actor.from_request(request),
             name=upload.name or "file",
@@ -75,6 +68,7 @@ def _added(request: MemberRequest) -> File:
             writer=upload.writer,
             encoding=request.POST.get("encoding", ""),
         )
+    return reverse("modeling:data_detail", args=[request.tenant.slug, file.public_id])
 
 
 @require_POST

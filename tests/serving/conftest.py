@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import openai
 import pytest
 
 from tests.serving.made import Artifacts, EngineProcess
@@ -26,3 +28,18 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
 def artifacts(tmp_path: Path) -> Any:
     """Makes sealed artefacts in this test's folder."""
     return Artifacts(tmp_path)
+
+
+@pytest.fixture
+def official(people: Any, acme: Any, settings: Any, engine: EngineProcess) -> openai.AsyncOpenAI:
+    """The official client, unmodified, with a key of acme's that may predict; it does not try again."""
+    from modeling.serving.gateway import application
+
+    settings.ENGINE_SOCKET = engine.socket
+    transport = httpx.ASGITransport(app=application)
+    return openai.AsyncOpenAI(
+        api_key=people.key(acme, "predict"),
+        base_url="http://testserver/v1",
+        http_client=httpx.AsyncClient(transport=transport),
+        max_retries=0,
+    )

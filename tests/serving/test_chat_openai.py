@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from pydantic import BaseModel, Field
 
-from modeling.serving.gateway import application
-from tests.serving.made import EngineProcess
 from tests.serving.speaking import lifespan
 
 pytestmark = [pytest.mark.real_weights, pytest.mark.asyncio]
@@ -32,18 +29,6 @@ def limited(maximum: int = 12) -> dict[str, Any]:
     properties = {"city": {"type": "string", "maxLength": maximum}, "sure": {"type": "boolean"}}
     schema = {"type": "object", "properties": properties, "required": names, "additionalProperties": False}
     return {"type": "json_schema", "json_schema": {"name": "capital", "schema": schema, "strict": True}}
-
-
-@pytest.fixture
-def official(people: Any, acme: Any, settings: Any, engine: EngineProcess) -> openai.AsyncOpenAI:
-    settings.ENGINE_SOCKET = engine.socket
-    transport = httpx.ASGITransport(app=application)
-    return openai.AsyncOpenAI(
-        api_key=people.key(acme, "predict"),
-        base_url="http://testserver/v1",
-        http_client=httpx.AsyncClient(transport=transport),
-        max_retries=0,
-    )
 
 
 async def test_it_works(official: openai.AsyncOpenAI) -> None:

@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import openai
 import pytest
 
-from modeling.serving.gateway import application
-from tests.serving.made import EngineProcess
 from tests.serving.speaking import lifespan
 
 pytestmark = [pytest.mark.real_weights, pytest.mark.asyncio]
-
-
-@pytest.fixture
-def official(people: Any, acme: Any, settings: Any, engine: EngineProcess) -> openai.AsyncOpenAI:
-    settings.ENGINE_SOCKET = engine.socket
-    transport = httpx.ASGITransport(app=application)
-    return openai.AsyncOpenAI(
-        api_key=people.key(acme, "predict"),
-        base_url="http://testserver/v1",
-        http_client=httpx.AsyncClient(transport=transport),
-        max_retries=0,
-    )
 
 
 async def test_it_works(official: openai.AsyncOpenAI) -> None:
