@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.csrf import csrf_protect
 
 from billing import limits
-from modeling.actions.datasets import stored_bytes
+from modeling.actions.files import stored_bytes
 from saas.lib.errors import Refusal
 from tenants import vault
 from tenants.models import Tenant

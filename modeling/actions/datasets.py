@@ -1,114 +1,45 @@
-"""Files and datasets: add, cut again by another unit, find overlaps, delete."""
+"""Datasets: cut again by another unit, find overlaps, shred a person or all of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing
 from uuid import UUID
 
 from django.db import connection
-from django.db.models import Q, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from billing import limits
-from modeling.actions.inspection import inspect_file
 from modeling.actions.segmenting import Cut, SegmentWriting, existing_ring, insert_unit_keys
 from modeling.core.columns import LABELS_MOST
 from modeling.core.segments import Place
-from modeling.core.tables import ENCODINGS
-from modeling.models import Batch, Dataset, DatasetKey, DatasetVersion, File, Inspection, Job, UnitKey
+from modeling.models import Dataset, DatasetKey, DatasetVersion, Job, UnitKey
 from modeling.rows import UnitRow, layout_of, read_handles, read_rows, rebuild_content, rows_in_file_order
 from modeling.units import handle_key, held_out_key, is_held_out, person_handle, shares_rows
-from saas.lib import background
 from saas.lib.errors import Conflict, Refusal
-from tenants import audit, vault
-from tenants.audit import Actor
-from tenants.models import Tenant, VaultObject
+from tenants import vault
+from tenants.models import Tenant
 
 __all__ = [
     "UnitRow",
-    "add_file",
-    "check_purpose",
-    "delete_file",
+    "destroy_segments",
     "distinct_labels",
     "held_out_key",
-    "inspect_file",
     "is_held_out",
-    "kept_content",
     "overlapping_datasets",
     "read_handles",
     "read_rows",
     "rebuild_content",
     "resegment",
     "sharing_rows",
+    "shred_dataset",
     "shred_unit",
-    "stored_bytes",
 ]
 
-NAME_CHARACTERS = 255
-UPLOADABLE = (File.Purpose.FINE_TUNE, File.Purpose.USER_DATA, File.Purpose.BATCH)
-_BLOCK_BYTES = 1 << 18
 _SHARED_PEOPLE = """
 SELECT DISTINCT theirs.dataset_id
 FROM modeling_unitkey ours
 JOIN modeling_unitkey theirs ON theirs.tenant_id = ours.tenant_id AND theirs.handle = ours.handle
 WHERE ours.dataset_id = %s AND theirs.dataset_id <> %s AND ours.handle <> %s
 """
-
-
-def stored_bytes(tenant: Tenant) -> int:
-    """Bytes of the files a tenant keeps, as uploaded."""
-    rows = File.objects.of(tenant).filter(deleted_at=None).exclude(status=File.Status.ERROR)
-    return int(rows.aggregate(total=Sum("size_bytes"))["total"] or 0)
-
-
-def add_file(
-    tenant: Tenant, actor: Actor, *, name: str, purpose: str, writer: vault.VaultWriter, encoding: str = ""
-) -> File:
-    """Keep an upload that has streamed into `writer` and have it inspected; inside the tenant's scope.
-
-    Raises Refusal (purpose, encoding, empty) or LimitReached (413, 402); then the caller aborts the writer.
-    """
-    tenant.refresh_from_db(
-        fields=["state"]
-    )  # an upload may take hours, and the tenant be suspended meanwhile
-    limits.require_writable(tenant)
-    check_purpose(purpose)
-    if encoding and encoding not in ENCODINGS:
-        raise Refusal(_("encoding is one of %(all)s.") % {"all": ", ".join(ENCODINGS)}, param="encoding")
-    if writer.size_bytes == 0:
-        raise Refusal(_("The file is empty."), param="file", code="empty_file")
-    limits.require(tenant, "storage_bytes", stored_bytes(tenant) + writer.size_bytes)
-    stored = writer.finish()
-    is_kept = purpose in File.KEPT_AS_IS
-    file = File.objects.of(tenant).create(
-        name=name[-NAME_CHARACTERS:] or "file",
-        purpose=purpose,
-        encoding=encoding,
-        size_bytes=stored.size_bytes,
-        status=File.Status.PROCESSED if is_kept else File.Status.UPLOADED,
-        object=stored,
-        created_by=actor.label[:200],
-    )
-    audit.record(tenant, actor, "file.added", file, bytes=file.size_bytes, purpose=purpose)
-    if not is_kept:
-        Inspection.objects.of(tenant).create(file=file)
-        background.enqueue("modeling.inspect_file", tenant_id=tenant.pk, file_id=file.pk)
-    return file
-
-
-def check_purpose(purpose: str) -> None:
-    """Raise Refusal for what nobody may upload."""
-    if purpose not in UPLOADABLE:
-        raise Refusal(_("purpose is fine-tune, user_data or batch."), param="purpose", code="invalid_purpose")
-
-
-def kept_content(stored: VaultObject) -> Iterator[bytes]:
-    """A sealed file's bytes as they were uploaded or written."""
-    with closing(vault.open(stored)) as source:
-        while block := source.read(_BLOCK_BYTES):
-            yield block
 
 
 def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
@@ -184,7 +115,7 @@ def _retire(tenant: Tenant, version: DatasetVersion) -> None:
     if Job.objects.of(tenant).filter(dataset_version=version, state__in=Job.OPEN).exists():
         return
     handles = list(dict.fromkeys(read_handles(version)))
-    _destroy_segments(tenant, version)
+    destroy_segments(tenant, version)
     if Dataset.objects.of(tenant).filter(pk=version.dataset_id).exclude(account=None).exists():
         return  # something ran on these people: their handles tell when another file has them
     others = DatasetVersion.objects.of(tenant).filter(dataset_id=version.dataset_id).exclude(segments=None)
@@ -195,7 +126,7 @@ def _retire(tenant: Tenant, version: DatasetVersion) -> None:
         keys.filter(handle__in=gone[start : start + 5_000]).delete()
 
 
-def _destroy_segments(tenant: Tenant, version: DatasetVersion) -> None:
+def destroy_segments(tenant: Tenant, version: DatasetVersion) -> None:
     DatasetVersion.objects.of(tenant).filter(pk=version.pk).update(segments=None)
     if version.segments is not None:
         vault.destroy(version.segments)
@@ -252,39 +183,7 @@ def shred_unit(dataset: Dataset, handle: bytes) -> bool:
     return bool(rows.update(wrapped=b""))
 
 
-def delete_file(file: File, actor: Actor) -> None:
-    """Delete a file and shred what was made of it; inside the scope. Raises Conflict while an open job needs it.
-
-    What was spent on its people stays in the ledger. Handles are kept then (without keys), so that uploading the file
-    again joins the same lineage.
-    """
-    tenant = Tenant.objects.get(pk=file.tenant_id)
-    if Batch.objects.of(tenant).filter(file=file, state__in=Batch.OPEN).exists():
-        raise Conflict(
-            _("A batch still reads this file. Cancel the batch or wait for its end."), code="file_in_use"
-        )
-    needed = Q(file=file) | Q(catalogue_file=file)
-    if Job.objects.of(tenant).filter(needed, state__in=Job.OPEN).exists():
-        raise Conflict(
-            _("A job still needs this file. Cancel the job or wait for its end."), code="file_in_use"
-        )
-    rows = File.objects.of(tenant).filter(pk=file.pk, deleted_at=None)
-    if not rows.update(deleted_at=timezone.now(), object=None):
-        return
-    if file.object is not None:
-        vault.destroy(file.object)
-    Inspection.objects.of(tenant).filter(file=file).update(done_at=timezone.now())
-    versions = DatasetVersion.objects.of(tenant).filter(file=file)
-    for version in versions.exclude(segments=None):
-        _destroy_segments(tenant, version)
-    datasets = list(versions.values_list("dataset_id", flat=True).distinct())
-    versions.update(labels=[], errors=[])
-    for dataset in Dataset.objects.of(tenant).filter(pk__in=datasets):
-        _shred_dataset(tenant, dataset)
-    audit.record(tenant, actor, "file.deleted", file)
-
-
-def _shred_dataset(tenant: Tenant, dataset: Dataset) -> None:
+def shred_dataset(tenant: Tenant, dataset: Dataset) -> None:
     keys = UnitKey.objects.of(tenant).filter(dataset=dataset)
     if dataset.account_id is None:
         keys.delete()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from modeling.actions.datasets import add_file
+from modeling.actions.files import add_file
 from modeling.models import File
 from modeling.packs.base import Sample
 from tenants import vault

@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from billing import limits
-from modeling.actions.datasets import NAME_CHARACTERS, add_file, check_purpose, stored_bytes
+from modeling.actions.files import NAME_CHARACTERS, add_file, check_purpose, stored_bytes
 from modeling.models import File, Upload, UploadPart
 from saas.lib.errors import Conflict, NotFound, Refusal
 from tenants import audit, vault

@@ -13,7 +13,8 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from modeling.actions import datasets
+from modeling.actions import files
+from modeling.actions.datasets import rebuild_content
 from modeling.api.files_schema import DATASET, DATASETS, DELETED, FILE, FILES, UPLOAD
 from modeling.models import Dataset, DatasetVersion, File
 from modeling.uploads import VaultUpload, VaultUploadHandler
@@ -130,7 +131,7 @@ class FilesView(TenantAPIView):
                     "Files do not expire here: delete them when they are done with.", param="expires_after"
                 )
             with scope(tenant):
-                file = datasets.add_file(
+                file = files.add_file(
                     tenant,
                     caller(request).actor,
                     name=upload.name or "file",
@@ -158,7 +159,7 @@ class FileView(TenantAPIView):
     def delete(self, request: Request, file_id: str) -> Response:
         """Delete the file; its rows are shredded."""
         file = get_file(caller(request).tenant, file_id)
-        datasets.delete_file(file, caller(request).actor)
+        files.delete_file(file, caller(request).actor)
         return Response({"id": file.public_id, "object": "file", "deleted": True})
 
 
@@ -186,9 +187,9 @@ class FileContentView(TenantAPIView):
                 )
             stored = file.object
         if is_kept and stored is not None:
-            chunks = datasets.kept_content(stored)
+            chunks = files.kept_content(stored)
         else:
-            chunks = datasets.rebuild_content(cast(DatasetVersion, version))
+            chunks = rebuild_content(cast(DatasetVersion, version))
         return attachment(
             request._request, chunks, filename=file.name, content_type="application/octet-stream"
         )

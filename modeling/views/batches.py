@@ -14,7 +14,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from modeling.actions import batches
-from modeling.actions.datasets import add_file, kept_content
+from modeling.actions.files import add_file, kept_content
 from modeling.models import Batch
 from modeling.queries import batch_pages
 from modeling.queries.pages import older_page

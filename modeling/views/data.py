@@ -13,7 +13,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from billing import limits
-from modeling.actions.datasets import add_file, delete_file, resegment, stored_bytes
+from modeling.actions.datasets import resegment
+from modeling.actions.files import add_file, delete_file, stored_bytes
 from modeling.actions.samples import add_samples
 from modeling.forms import require_confirmation
 from modeling.models import Dataset, DatasetVersion, File

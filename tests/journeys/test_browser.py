@@ -18,7 +18,7 @@ from django.utils.html import escape
 from playwright.sync_api import Browser, BrowserContext, Page, WebSocketRoute, expect, sync_playwright
 
 from modeling.actions import running, training
-from modeling.actions.datasets import inspect_file
+from modeling.actions.inspection import inspect_file
 from modeling.models import File, Job
 from saas.lib.markup import pattern
 from saas.processes import free_port

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from modeling.actions.datasets import inspect_file
+from modeling.actions.inspection import inspect_file
 from modeling.models import Dataset, DatasetVersion, File, Job
 from tenants.models import Tenant
 from tenants.scope import scope

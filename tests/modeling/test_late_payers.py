@@ -11,7 +11,7 @@ from django.utils import timezone
 from billing.models import Subscription
 from billing.queries import running_caps
 from modeling.actions import running, trying
-from modeling.actions.datasets import add_file
+from modeling.actions.files import add_file
 from modeling.models import File, Job
 from modeling.tasks.jobs import sweep
 from saas.lib.errors import Refusal
