@@ -1,6 +1,6 @@
 # Cloister's habits. `make run` and `make test` set everything up by themselves.
 .DEFAULT_GOAL := help
-.PHONY: help install install-test install-bench run test slow accounting kills zombies races tampering audit batches disconnects engine-kills usage-loss revocations flood moves describe proofs check check-static fix map bench install-backends backends install-peers bench-peers
+.PHONY: help install install-test install-bench run test slow accounting kills zombies races tampering audit batches disconnects engine-kills usage-loss revocations flood moves upload-kills canary version-kills version-memory rotations own-keys hostile fuzz inspection-kills seals restores describe proofs check check-static fix map bench install-backends backends install-peers bench-peers
 
 PYTHON ?=
 PORT ?= 8000
@@ -75,7 +75,40 @@ moves: install-test ## an endpoint moved back and forth under load (ENDPOINT_MOV
 describe: install-test ## the API against its own description, at length (SCHEMA_EXAMPLES=15 for fewer)
 	@SCHEMA_EXAMPLES=$${SCHEMA_EXAMPLES:-40} exec "$(BIN)/python" -m pytest tests/architecture/test_described_api.py $(ARGS)
 
-proofs: kills zombies races tampering audit batches disconnects engine-kills usage-loss revocations flood moves ## all of them
+upload-kills: install-test ## kill -9 of the web process during uploads (UPLOAD_KILLS=4 for fewer)
+	@UPLOAD_KILLS=$${UPLOAD_KILLS:-20} $(PROVE) -m slow tests/modeling/test_upload_kills.py
+
+canary: install-test ## a marker in 1 GB of rows, searched for on the whole disk (CANARY_MB=64 for fewer)
+	@CANARY_MB=$${CANARY_MB:-1000} $(PROVE) -m slow tests/modeling/test_canary.py
+
+rotations: install-test ## kill -9 while keys are rotated under load (ROTATED_OBJECTS=1000 for fewer)
+	@ROTATED_OBJECTS=$${ROTATED_OBJECTS:-10000} ROTATION_KILLS=$${ROTATION_KILLS:-9} $(PROVE) -m slow tests/tenants/test_rotations.py
+
+own-keys: install-test ## a tenant's own key disabled under load, with and without a worker that watches
+	@$(PROVE) -m slow tests/serving/test_own_key_revoked.py
+
+version-kills: install-test ## kill -9 of workers while they make a version (VERSION_KILLS=4 for fewer)
+	@VERSION_KILLS=$${VERSION_KILLS:-40} $(PROVE) -m slow tests/modeling/test_version_kills.py
+
+version-memory: install-test ## a version and its diff within bounded memory (VERSION_ROWS=60000 for fewer)
+	@VERSION_ROWS=$${VERSION_ROWS:-1000000} $(PROVE) -m slow tests/modeling/test_version_memory.py
+
+hostile: install-test ## all hostile files, each through the limited child
+	@$(PROVE) -m slow tests/core/test_hostile_files.py
+
+fuzz: install-test ## files mutated at random through the limited child (FUZZ=1000 for fewer)
+	@FUZZ=$${FUZZ:-100000} $(PROVE) tests/core/test_fuzz.py
+
+inspection-kills: install-test ## kill -9 of workers in the middle of an inspection (INSPECTION_KILLS=3 for fewer)
+	@INSPECTION_KILLS=$${INSPECTION_KILLS:-30} $(PROVE) -m slow tests/modeling/test_inspection_kills.py
+
+seals: install-test ## bits flipped, streams cut and spliced, two keys for one ciphertext, repeated salts
+	@SEALS=full $(PROVE) tests/tenants/test_seals.py
+
+restores: install-test ## shred, restore the backup, replay what was destroyed (RESTORES=2 for fewer)
+	@RESTORES=$${RESTORES:-6} $(PROVE) tests/modeling/test_restores.py
+
+proofs: kills zombies races tampering audit batches disconnects engine-kills usage-loss revocations flood moves upload-kills canary version-kills version-memory rotations own-keys hostile fuzz inspection-kills seals restores ## all of them
 
 check: check-static ## format, lint, types, floors, migrations, map, tests
 	"$(BIN)/python" -m pytest $(ARGS)

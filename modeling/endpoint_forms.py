@@ -7,12 +7,22 @@ from typing import Any
 
 from django import forms
 from django.http import QueryDict
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
+from modeling.core.personal_data import ALL_KINDS, ASKED_FOR
 from modeling.models import PersonalData
+from modeling.queries import personal_pages
 from saas.lib.errors import Refusal
 
 Choices = Sequence[tuple[str, str]]
+_KIND_RULES = {
+    "off": PersonalData.OFF.label,
+    "report": PersonalData.NOTE.label,
+    "mask": PersonalData.MASK.label,
+    "block": PersonalData.BLOCK.label,
+}
 
 
 class _ModelForm(forms.Form):
@@ -62,6 +72,42 @@ class ShadowForm(_ModelForm):
     """The model that listens."""
 
 
+class KindsWidget(forms.Widget):
+    """A select for each kind."""
+
+    def render(self, name: str, value: Any, attrs: Any = None, renderer: Any = None) -> SafeString:
+        """The kinds in words, each with what is chosen."""
+        chosen = value if isinstance(value, dict) else {}
+        context = {
+            "name": name,
+            "kinds": [
+                (kind, words[0], chosen.get(kind, ""), kind in ASKED_FOR)
+                for kind, words in personal_pages.KINDS.items()
+            ],
+            "rules": list(_KIND_RULES.items()),
+        }
+        return render_to_string("modeling/kind_choices.html", context)
+
+    def value_from_datadict(self, data: Any, files: Any, name: str) -> dict[str, str] | None:
+        """{kind: rule} of what was chosen; None for a form without these fields, which changes nothing."""
+        sent = {kind: data.get(f"{name}.{kind}") for kind in ALL_KINDS}
+        if all(value is None for value in sent.values()):
+            return None
+        return {kind: value for kind, value in sent.items() if value}
+
+
+class KindsField(forms.Field):
+    """What is done with single kinds; None when the form did not have it."""
+
+    widget = KindsWidget
+    empty_values = [None, ""]
+
+    def validate(self, value: Any) -> None:
+        """Raises ValidationError for a rule that there is not."""
+        if value and not set(value.values()) <= set(_KIND_RULES):
+            raise forms.ValidationError(gettext_lazy("Choose one of the rules for each kind."))
+
+
 class RulesForm(forms.Form):
     """What happens to the texts of requests; turning the log off takes a yes where it holds something."""
 
@@ -70,8 +116,13 @@ class RulesForm(forms.Form):
         choices=PersonalData.choices,
         help_text=gettext_lazy(
             "Addresses of mail, phone numbers, card and record numbers, found by their shape, before the model sees"
-            " the text. People's names are not found."
+            " the text. Names of people and plain dates are looked for only where they are chosen below."
         ),
+    )
+    personal_kinds = KindsField(
+        label=gettext_lazy("Single kinds"),
+        required=False,
+        help_text=gettext_lazy("What is chosen here goes before the rule above, for that kind."),
     )
     log_days = forms.IntegerField(
         label=gettext_lazy("Days in the prediction log"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 from modeling.core.segments import Frame, FrameReader, KeyRing, Place, pack_row, read_frames, unpack_rows
 from modeling.core.tables import Layout, Row, render
 from modeling.grouping import PARTITIONS, Spool
-from modeling.models.datasets import DatasetKey, DatasetVersion, UnitKey
+from modeling.models.datasets import DatasetKey, DatasetVersion, UnitKey, dataset_place
 from saas.lib.errors import Refusal
 from tenants import vault
 from tenants.models import VaultObject
@@ -37,19 +37,13 @@ def within(tenant_id: uuid.UUID) -> AbstractContextManager[None]:
     return nullcontext() if current() == tenant_id else scope(tenant_id)
 
 
-def dataset_place(dataset_id: uuid.UUID) -> str:
-    """What a dataset's key is bound to when it is wrapped."""
-    return f"cloister/dataset-key/v1|{dataset_id}"
-
-
 def key_ring(tenant_id: uuid.UUID, dataset_id: uuid.UUID) -> KeyRing:
     """The ring of a dataset's unit keys. Raises vault.KeyDestroyed after the dataset was shredded."""
     with within(tenant_id):
         row = DatasetKey.objects.of(tenant_id).filter(dataset_id=dataset_id).first()
         if row is None:
             raise vault.KeyDestroyed("This dataset's key was destroyed.")
-        wrapping = vault.derive(tenant_id, "dataset-keys")
-    key = vault.unwrap(bytes(row.wrapped), key=wrapping, bound=dataset_place(dataset_id))
+        key = vault.open_row(row, place=dataset_place(dataset_id))
     return KeyRing(key, str(dataset_id))
 
 
@@ -74,8 +68,10 @@ def read_rows(version: DatasetVersion, *, columns: Sequence[str] | None = None) 
         yield UnitRow(handle, row.line, {name: _plain(row.values[at]) for name, at in wanted})
 
 
-def open_rows(version: DatasetVersion) -> Iterator[tuple[bytes, Row]]:
-    """(handle, row) as they stand in the segments."""
+def open_rows(
+    version: DatasetVersion, *, only: Collection[bytes] | None = None
+) -> Iterator[tuple[bytes, Row]]:
+    """(handle, row) as they stand in the segments; with `only`, the frames of everybody else stay closed."""
     with within(version.tenant_id):
         segments = _segments(version)
         ring = key_ring(version.tenant_id, version.dataset_id)
@@ -83,6 +79,8 @@ def open_rows(version: DatasetVersion) -> Iterator[tuple[bytes, Row]]:
     reader = FrameReader(place_of(version))
     with closing(source):
         frames = read_frames(cast(BinaryIO, _Buffered(source)))
+        if only is not None:
+            frames = (frame for frame in frames if frame.handle in only)
         while batch := list(islice(frames, FRAMES_AT_ONCE)):
             keys = _unit_keys(version, batch)
             handle, key = b"", b""
@@ -108,6 +106,15 @@ def read_handles(version: DatasetVersion) -> Iterator[bytes]:
                 if frame.handle != last and frame.handle in keys:
                     last = frame.handle
                     yield last
+
+
+def count_frames(version: DatasetVersion, handle: bytes) -> int:
+    """How many sealed frames a version holds of one unit, readable or not; no frame is opened."""
+    with within(version.tenant_id):
+        source = vault.open(_segments(version))
+    with closing(source):
+        frames = read_frames(cast(BinaryIO, _Buffered(source)))
+        return sum(1 for frame in frames if frame.handle == handle)
 
 
 def rebuild_content(version: DatasetVersion) -> Iterator[bytes]:

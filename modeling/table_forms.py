@@ -8,17 +8,19 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
-from modeling.actions.resolving_tables import is_identifier
+from modeling.actions.declared_columns import known_column
 from modeling.actions.specs import JobSpec
+from modeling.core.column_roles import FEATURE, SENSITIVE, is_identifier
 from modeling.core.columns import normal
 from modeling.core.heads import TABULAR
-from modeling.models import DatasetVersion
+from modeling.models import Dataset, DatasetVersion
 from modeling.packs import PACKS
 from modeling.packs.tables import BANDS
 from saas.lib.errors import Refusal
 
 LEARN, COMPARE, LEAVE = "learn", "compare", "leave"
 USES = (LEARN, COMPARE, LEAVE)
+DECLARED = {FEATURE: LEARN, SENSITIVE: COMPARE}
 SHOWN = ("number", "category")  # kinds that can be learnt from without further words
 MOST_COLUMNS = 200
 
@@ -91,8 +93,9 @@ def table_panel(version: DatasetVersion, sent: Mapping[str, str]) -> TablePanel:
     kinds = {str(one["name"]): str(one["kind"]) for one in facts}
     guessed = dataset.columns.get("label", "")
     target = sent.get("target", "") if sent.get("target", "") in kinds else guessed
-    task = sent.get("answer") or "classification"
-    known = PACKS[dataset.pack].known_column(normal(target))
+    usual = "regression" if dataset.task == "regression" else "classification"
+    task = sent.get("answer") or usual
+    known = known_column(dataset, target)
     return TablePanel(
         dataset=dataset.public_id,
         target=target,
@@ -109,17 +112,14 @@ def table_panel(version: DatasetVersion, sent: Mapping[str, str]) -> TablePanel:
 
 
 def _column(number: int, name: str, kind: str, version: DatasetVersion, sent: Mapping[str, str]) -> Column:
-    pack = PACKS[version.dataset.pack]
-    known = pack.known_column(normal(name))
+    known = known_column(version.dataset, name)
+    bands = BANDS.get(normal(name), ()) if kind == "number" else ()
     if known and known.kind == "category":
-        kind = "category"
-    is_known_number = bool(known) and kind == "number"
-    can_compare = kind == "category" or normal(name) in BANDS
-    use = LEARN if known or kind == "category" else LEAVE
-    if is_identifier(name):
-        use = LEAVE
-    if normal(name) in pack.protected and can_compare:
-        use = COMPARE
+        bands = known.categories if kind == "number" else ()
+        kind = "number" if bands and version.dataset.uses.get(name) == SENSITIVE else "category"
+    is_known_number = known is not None and known.kind == kind == "number"
+    can_compare = kind == "category" or bool(bands)
+    use = _usual(version.dataset, name, can_compare=can_compare, can_learn=bool(known) or kind == "category")
     asked = sent.get(f"c{number}_use", use)
     return Column(
         number=number,
@@ -130,8 +130,17 @@ def _column(number: int, name: str, kind: str, version: DatasetVersion, sent: Ma
         high=sent.get(f"c{number}_high") or (_text(known.high) if known and is_known_number else ""),
         categories=sent.get(f"c{number}_categories", ", ".join(known.categories) if known else ""),
         can_compare=can_compare,
-        bands=", ".join(BANDS.get(normal(name), ())) if kind == "number" else "",
+        bands=", ".join(bands) if kind == "number" else "",
     )
+
+
+def _usual(dataset: Dataset, name: str, *, can_compare: bool, can_learn: bool) -> str:
+    """What a column is used for when the page says nothing: as declared, else as its name and kind suggest."""
+    if dataset.declared_at is not None:
+        return DECLARED.get(dataset.uses.get(name, ""), LEAVE)
+    if normal(name) in PACKS[dataset.pack].protected and can_compare:
+        return COMPARE
+    return LEARN if can_learn and not is_identifier(name) else LEAVE
 
 
 def _text(value: float) -> str:

@@ -7,7 +7,8 @@ import json
 import sys
 import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
 from typing import Any, Final
 
 from tenants import vault
@@ -18,6 +19,9 @@ HELD_OUT_SHARE: Final = 0.2
 MARKS_KEPT: Final = 16_384
 SHARED_MARKS: Final = 3  # fewer equal rows may be chance: "yes" written by two people
 NOBODY: Final = b"\0" * HANDLE_BYTES  # the one handle of a catalogue: its rows are things, not people
+_NAMES_KEPT: Final = 300_000
+_NAME_CHARACTERS: Final = 100
+_BLANKS: Final = "\t\v\f\x1c\x1d\x1e\x1f\x85\u1680\u2028\u2029"  # besides those that NFKC makes plain
 _HELD_OUT_BELOW: Final = int(HELD_OUT_SHARE * (1 << 64))
 
 
@@ -58,6 +62,105 @@ def row_digest(key: bytes, values: Sequence[Any]) -> bytes:
     return hmac.digest(key, b"row|" + "\x1f".join(cells).encode(), "sha256")
 
 
+def occurrence_handle(key: bytes, digest: bytes, occurrence: int) -> bytes:
+    """The handle of a row that is one person: of its content and, among equal rows, which occurrence it is."""
+    if occurrence == 0:
+        return digest[:HANDLE_BYTES]
+    return hmac.digest(key, digest + occurrence.to_bytes(8, "big"), "sha256")[:HANDLE_BYTES]
+
+
+class _Keyed:
+    """HMAC-SHA-256 of many short messages with one prefix: the key is hashed once."""
+
+    def __init__(self, key: bytes, prefix: bytes) -> None:
+        padded = key.ljust(sha256().block_size, b"\0")
+        self._inner = sha256(bytes(byte ^ 0x36 for byte in padded) + prefix)
+        self._outer = sha256(bytes(byte ^ 0x5C for byte in padded))
+
+    def digests(self, messages: Iterable[bytes]) -> list[bytes]:
+        """Each message's digest."""
+        inner, outer, digests = self._inner.copy, self._outer.copy, []
+        for message in messages:
+            within, around = inner(), outer()
+            within.update(message)
+            around.update(within.digest())
+            digests.append(around.digest())
+        return digests
+
+
+class PersonHandles:
+    """`person_handle` for many names, those met lately remembered."""
+
+    def __init__(self, key: bytes) -> None:
+        self._keyed = _Keyed(key, b"unit|")
+        self._known: dict[str, bytes] = {}
+
+    def of(self, names: Sequence[Any]) -> list[bytes]:
+        """The handles of the people named, in their order."""
+        known = self._known
+        texts = [name if isinstance(name, str) else canonical(name) for name in names]
+        fresh = list({name for name in texts if name not in known})
+        made = self._keyed.digests(canonical(name).encode() for name in fresh)
+        known.update(zip(fresh, (digest[:HANDLE_BYTES] for digest in made), strict=True))
+        handles = [known[name] for name in texts]
+        if len(known) > _NAMES_KEPT or any(len(name) > _NAME_CHARACTERS for name in fresh):
+            known.clear()
+        return handles
+
+
+class RowDigests:
+    """The digests of `row_digest` for many rows: cells of a block are made canonical all at once where they can be."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._keyed = _Keyed(key, b"row|")
+
+    def of_rows(self, rows: Iterable[Sequence[Any]]) -> list[bytes]:
+        """Of rows by their values."""
+        return [row_digest(self._key, values) for values in rows]
+
+    def of_block(
+        self, lines: Sequence[str], delimiter: str, quoted: Mapping[int, Sequence[str]]
+    ) -> list[bytes]:
+        """Of rows that are lines of text, but for the quoted ones, whose cells are given by their index."""
+        return self._keyed.digests(self._messages(lines, delimiter, quoted))
+
+    def _messages(
+        self, lines: Sequence[str], mark: str, quoted: Mapping[int, Sequence[str]]
+    ) -> Iterator[bytes]:
+        plain = [line for at, line in enumerate(lines) if at not in quoted] if quoted else lines
+        folded = iter(_folded(plain, mark))
+        for at in range(len(lines)):
+            words = [canonical(cell).encode() for cell in quoted[at]] if at in quoted else next(folded)
+            words.sort()  # as bytes in the order of their characters
+            yield b"\x1f".join(words)
+
+
+def _folded(lines: Sequence[str], mark: str) -> Iterator[list[bytes]]:
+    """The canonical cells of lines without quotes. Few texts change their shape when they are folded as a whole."""
+    text = "\n".join(lines)
+    folded = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    same = folded.count(mark) == text.count(mark) and folded.count("\n") == text.count("\n")
+    if not same:
+        return ([canonical(cell).encode() for cell in line.split(mark)] for line in lines)
+    split = mark.encode()
+    if not _has_odd_blanks(folded, mark):
+        return (line.split(split) for line in folded.encode().split(b"\n"))
+    return (
+        [" ".join(cell.split()).encode() for cell in line.split(mark)]
+        if _has_odd_blanks(line, mark)
+        else line.encode().split(split)
+        for line in folded.split("\n")
+    )
+
+
+def _has_odd_blanks(text: str, delimiter: str) -> bool:
+    """Whether a cell of these lines may hold blanks that `canonical` takes out."""
+    text = f"\n{text}\n"
+    edges = ("  ", "\n ", " \n", f" {delimiter}", f"{delimiter} ")
+    return any(blank in text for blank in (*edges, *_BLANKS.replace(delimiter, "")))
+
+
 class RowHandles:
     """Handles of rows that are one person each: the row's content and, for equal rows, which occurrence it is."""
 
@@ -70,9 +173,7 @@ class RowHandles:
         handle = digest[:HANDLE_BYTES]
         occurrence = self._seen.get(handle, 0)
         self._seen[handle] = occurrence + 1
-        if occurrence == 0:
-            return handle
-        return hmac.digest(self._key, digest + occurrence.to_bytes(8, "big"), "sha256")[:HANDLE_BYTES]
+        return occurrence_handle(self._key, digest, occurrence)
 
 
 class RowMarks:
@@ -89,6 +190,13 @@ class RowMarks:
             self._held.append(mark)
             if len(self._held) >= 4 * MARKS_KEPT:
                 self._trim()
+
+    def add_all(self, digests: Iterable[bytes]) -> None:
+        """Count many rows in."""
+        below = self._below.to_bytes(9, "big")[1:] if self._below < 1 << 64 else b"\xff" * 9
+        for digest in digests:
+            if digest[-8:] < below:
+                self.add(digest)
 
     def _trim(self) -> None:
         self._held = sorted(set(self._held))[:MARKS_KEPT]

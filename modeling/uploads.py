@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from django.views.decorators.csrf import csrf_protect
 
 from billing import limits
 from modeling.actions.files import stored_bytes
+from modeling.actions.upload_parts import PART_BYTES_MOST
 from saas.lib.errors import Refusal
 from tenants import vault
 from tenants.models import Tenant
@@ -62,17 +64,28 @@ def upload_answer(request: HttpRequest, add: Callable[[], str]) -> HttpResponse:
 
 
 class VaultUpload(UploadedFile):  # type: ignore[type-arg]
-    """A file of a form whose bytes are in the vault already; `writer` waits for finish() or abort()."""
+    """A file of a form whose bytes are in the vault already; `writer` waits for finish() or abort().
 
-    def __init__(self, writer: vault.VaultWriter, *, name: str, content_type: str | None, size: int) -> None:
+    `sha256` is that of a part's bytes; b"" for a whole file.
+    """
+
+    def __init__(
+        self,
+        writer: vault.VaultWriter,
+        *,
+        name: str,
+        content_type: str | None,
+        size: int,
+        sha256: bytes = b"",
+    ) -> None:
         super().__init__(None, name, content_type, size)
-        self.writer = writer
+        self.writer, self.sha256 = writer, sha256
 
 
 class VaultUploadHandler(FileUploadHandler):
     """Streams one file into the tenant's vault, up to the plan's storage limit. Call `abort()` when all is done.
 
-    `most_bytes` bounds the file itself, for a part of a larger one.
+    `most_bytes` bounds the file itself, for a part of a larger one, whose checksum is counted.
     """
 
     chunk_size = CHUNK_BYTES
@@ -88,13 +101,14 @@ class VaultUploadHandler(FileUploadHandler):
         super().__init__(request)
         self.tenant = tenant
         self._kind, self._most = kind, most_bytes
+        self._digest = None if most_bytes is None else hashlib.sha256()
         self._writer: vault.VaultWriter | None = None
-        with scope(tenant):
-            limits.require_writable(tenant)
-            self._stored = stored_bytes(tenant)
-            self._allowance = limits.ceiling(tenant, "storage_bytes") - self._stored
-        if most_bytes is not None:
-            self._allowance = min(self._allowance, most_bytes)
+        self._stored, self._allowance = 0, most_bytes or 0
+        if most_bytes is None:  # the room for parts was taken when their upload was announced
+            with scope(tenant):
+                limits.require_writable(tenant)
+                self._stored = stored_bytes(tenant)
+                self._allowance = limits.ceiling(tenant, "storage_bytes") - self._stored
 
     def handle_raw_input(
         self,
@@ -124,13 +138,17 @@ class VaultUploadHandler(FileUploadHandler):
         if start + len(raw_data) > self._allowance:
             self._refuse(start + len(raw_data))
         self._writer.write(raw_data)
+        if self._digest is not None:
+            self._digest.update(raw_data)
         return None
 
     def file_complete(self, file_size: int) -> UploadedFile | None:  # type: ignore[type-arg]
         """The form's file: a name and a writer that holds everything."""
         assert self._writer is not None
+        digest = b"" if self._digest is None else self._digest.digest()
+        name = self.file_name or "file"
         return VaultUpload(
-            self._writer, name=self.file_name or "file", content_type=self.content_type, size=file_size
+            self._writer, name=name, content_type=self.content_type, size=file_size, sha256=digest
         )
 
     def upload_interrupted(self) -> None:
@@ -155,18 +173,29 @@ class VaultUploadHandler(FileUploadHandler):
             limits.require(self.tenant, "storage_bytes", self._stored + size)
 
 
-def takes_upload(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+View = Callable[..., HttpResponse]
+
+
+def takes_upload(view: View) -> View:
     """For upload pages: `@csrf_exempt @member("member", scoped=False) @takes_upload def view(request, …)`.
 
     Installs the vault handler before the form is read, then checks the CSRF token as usual (which reads the form).
     `request.FILES["file"]` is a VaultUpload; what the view does not finish is forgotten.
     """
+    return _taking(view, VaultUploadHandler)
 
+
+def takes_part(view: View) -> View:
+    """The same for one part of a larger upload, in the form field `data`."""
+    return _taking(view, functools.partial(VaultUploadHandler, kind="part", most_bytes=PART_BYTES_MOST))
+
+
+def _taking(view: View, handler: Callable[..., VaultUploadHandler]) -> View:
     @functools.wraps(view)
     def enter(request: Any, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method != "POST":
             return csrf_protect(view)(request, *args, **kwargs)
-        uploading = VaultUploadHandler(request.tenant, request)
+        uploading = handler(request.tenant, request)
         request.upload_handlers = [uploading]
         request.csrf_processing_done = False
         try:

@@ -6,10 +6,14 @@ from django.urls import path
 
 from modeling.api import (
     batches,
+    dataset_versions,
     endpoints,
+    erasures,
+    file_reading,
     files,
     jobs,
     models,
+    personal,
     predictions,
     privacy,
     recommendations,
@@ -21,7 +25,11 @@ app_name = "modeling-api"
 
 urlpatterns = [
     *files.urlpatterns,
+    *file_reading.urlpatterns,
+    *dataset_versions.urlpatterns,
+    *erasures.urlpatterns,
     *uploads.urlpatterns,
+    *personal.urlpatterns,
     *batches.urlpatterns,
     path("fine_tuning/jobs", jobs.JobsView.as_view(), name="jobs"),
     path("fine_tuning/quote", jobs.QuoteView.as_view(), name="quote"),

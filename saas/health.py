@@ -15,6 +15,7 @@ from django.http import HttpRequest, JsonResponse
 from modeling.serving.addresses import ALL
 from modeling.serving.engines import Engines
 from saas import liveness
+from tenants import root_keys
 
 TIMEOUT_SECONDS = 3.0
 Result = TypeVar("Result")
@@ -57,10 +58,10 @@ async def _in_thread(check: Callable[[], Result]) -> Result:
 
 async def healthz(request: HttpRequest) -> JsonResponse:
     """Every part and how it is, as JSON; nothing about tenants."""
-    database, background, engine = await asyncio.gather(
-        _in_thread(_database), _in_thread(_background), _engine()
+    database, background, engine, keys = await asyncio.gather(
+        _in_thread(_database), _in_thread(_background), _engine(), _in_thread(root_keys.health)
     )
-    parts = {"database": database, **background, "engine": engine}
+    parts = {"database": database, **background, "engine": engine, "keys": keys}
     is_well = all(state == "ok" for state in parts.values())
     body = {"status": "ok" if is_well else "unavailable", "parts": parts}
     return JsonResponse(body, status=200 if is_well else 503, headers={"Cache-Control": "no-store"})

@@ -1,4 +1,4 @@
-"""What the console's front page shows: workers and leases, the queue, tenants, this month's usage."""
+"""What the console's front page shows: workers and leases, queue, tenants, object store, this month's usage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.utils import timezone
 from billing.models import UsageEvent
 from modeling.models import Job, Worker
 from modeling.serving.engines import Engines
-from tenants.models import Tenant
+from tenants.models import StoreSweep, Tenant
 from tenants.scope import OPERATOR
 
 QUIET_AFTER = timedelta(seconds=60)
@@ -56,6 +56,15 @@ def now() -> dict[str, Any]:
         ),
         "suspended": list(
             Tenant.objects.using(OPERATOR).filter(state=Tenant.State.SUSPENDED).order_by("slug")[:20]
+        ),
+        "store": StoreSweep.objects.everywhere().aggregate(
+            at=Max("at"), objects=Sum("objects_seen"), removed=Sum("removed")
+        ),
+        "store_amiss": list(
+            StoreSweep.objects.everywhere()
+            .filter(Q(missing__gt=0) | Q(left__gt=0))
+            .select_related("tenant")
+            .order_by("-missing", "-left")[:20]
         ),
         "usage": [
             (UsageEvent.Kind(row["kind"]).label, row["total"])

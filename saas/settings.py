@@ -11,11 +11,14 @@ from typing import Any
 
 from saas import embedded
 from saas.lib import env
+from saas.lib.object_store import Place
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = env.path("DATA_DIR", BASE_DIR / ".data")
 MODELS_DIR = env.path("MODELS_DIR", DATA_DIR / "models")
 OBJECTS_DIR = env.path("OBJECTS_DIR", DATA_DIR / "objects")
+OBJECT_STORE = Place.from_environment(OBJECTS_DIR)  # that folder, or OBJECT_STORE=s3://bucket/prefix
+TOMBSTONES_DIR = env.path("TOMBSTONES_DIR", DATA_DIR / "tombstones")  # never restored from a backup
 RUN_DIR = env.path("RUN_DIR", DATA_DIR / "run")
 # Engines: one socket for all bases, one for each (ENGINE_SPLIT), or where ENGINES says, base by base.
 ENGINE_SOCKET = env.path("ENGINE_SOCKET", RUN_DIR / "engine.sock")
@@ -27,7 +30,15 @@ ENGINE_TLS_CERT, ENGINE_TLS_KEY, ENGINE_TLS_CA = (
 )
 ENGINE_PATIENCE_SECONDS = 8.0  # how long a request waits for an engine that restarts, within its own deadline
 BATCH_SLOTS = env.integer("BATCH_SLOTS", 1)  # slices of batches at once, of the quick workers' processes
+UPLOAD_OPEN_HOURS = env.integer("UPLOAD_OPEN_HOURS", 24)  # how long parts may keep one upload open
 ROOT_KEY_FILE = env.path("ROOT_KEY_FILE", DATA_DIR / "root.key")
+# The root key: file:PATH, aws-kms:ARN, vault:URL/MOUNT/KEY; those before it, until everything is wrapped again.
+ROOT_KEY = env.text("ROOT_KEY", f"file:{ROOT_KEY_FILE}")
+ROOT_KEY_PREVIOUS = env.text("ROOT_KEY_PREVIOUS").split()
+VAULT_TOKEN_FILE = env.path("VAULT_TOKEN_FILE", DATA_DIR / "vault.token")
+VAULT_NAMESPACE, VAULT_CA = env.text("VAULT_NAMESPACE"), env.text("VAULT_CA")
+# Where tenants may keep a key of their own: aws-kms:REGION and vault:NAME=URL/MOUNT, between spaces.
+OWN_KEYS = env.text("OWN_KEYS").split()
 RECEIPT_KEY_FILE = env.path("RECEIPT_KEY_FILE", DATA_DIR / "receipt.key")
 VERSION = re.findall(r"^## (\d[\w.]*)", (BASE_DIR / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
 
@@ -284,4 +295,6 @@ LOGGING = {
     },
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["quiet"]}},
     "root": {"handlers": ["console"], "level": env.text("LOG_LEVEL", "INFO")},
+    # They tell of every call, with its address.
+    "loggers": {name: {"level": "WARNING"} for name in ("httpx", "botocore")},
 }

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar, Final, Protocol
 
+from allauth.core import ratelimit
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import Q
+from django.forms import Form
 from django.http import Http404, HttpRequest, HttpResponse
 from django.template.response import SimpleTemplateResponse
 from django.utils import timezone
@@ -112,6 +114,15 @@ def require_role(who: Member, role: str) -> None:
     """Raise Forbidden unless the member has at least this role."""
     if not has_role(who, role):
         raise Forbidden(_("Your role in this tenant does not allow this. Ask an owner."), code="role_too_low")
+
+
+def signed_in_again(request: MemberRequest, form: Form) -> bool:
+    """Whether the form's password is this person's, tried as seldom as when signing in; else the field says so."""
+    if not ratelimit.consume(request, action="reauthenticate", user=request.user):
+        form.add_error("password", _("Too many tries. Wait a few minutes."))
+    elif not request.user.check_password(form.cleaned_data["password"]):
+        form.add_error("password", _("This is not your password."))
+    return not form.errors
 
 
 def refuse_suspended(tenant: Tenant) -> None:

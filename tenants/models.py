@@ -145,15 +145,84 @@ class ApiKeySecret(TenantOwned):
 
 
 class DataKey(TenantOwned):
-    """The tenant's key, wrapped by the root key; destroying it shreds the tenant."""
+    """One generation of the tenant's key, wrapped by a root key; destroying all of them shreds the tenant.
 
+    Generation 0 is the secret that other keys are derived from, and never changes; the newest of the others wraps.
+    """
+
+    generation = models.PositiveIntegerField(default=0)
     wrapped = models.BinaryField()
     root_id = models.CharField(max_length=64)
+    is_refused = models.BooleanField(default=False)  # the tenant's own key service said no when last asked
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["tenant"], name="one_tenant_key"),
+            models.UniqueConstraint(fields=["tenant", "generation"], name="one_tenant_key"),
+        ]
+
+
+class OwnKey(TenantOwned):
+    """A key of the tenant's own in AWS KMS or Vault that wraps (or wrapped) its keys; never the key itself."""
+
+    class State(models.TextChoices):
+        """Being taken, in use, and left again."""
+
+        TAKING = "taking", _("being taken into use")
+        ACTIVE = "active", _("in use")
+        LEFT = "left", _("left")
+
+    reference = models.CharField(max_length=300)
+    root_id = models.CharField(max_length=64)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.TAKING)
+    refused_at = models.DateTimeField(null=True)
+    reason = models.CharField(max_length=300, blank=True)
+    checked_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "root_id"], name="own_key_once"),
+            models.UniqueConstraint(
+                fields=["tenant"], condition=~models.Q(state="left"), name="one_own_key_in_use"
+            ),
+        ]
+
+
+class KeyRotation(TenantOwned):
+    """One rotation of a tenant's keys in the background: how far it is, and how it ended."""
+
+    class Kind(models.TextChoices):
+        """A new tenant key that wraps everything again, or new data keys and the objects sealed again."""
+
+        TENANT = "tenant", _("tenant key")
+        DATA = "data", _("data keys")
+
+    class State(models.TextChoices):
+        """A rotation goes on until it is done."""
+
+        RUNNING = "running", _("running")
+        DONE = "done", _("done")
+
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    state = models.CharField(max_length=8, choices=State.choices, default=State.RUNNING)
+    object_kind = models.CharField(max_length=20, blank=True)  # data keys: of which objects; "" all
+    object_id = models.UUIDField(null=True)  # data keys: of this one object
+    total = models.PositiveIntegerField(default=0)
+    done = models.PositiveIntegerField(default=0)
+    table = models.PositiveSmallIntegerField(default=0)  # where it is: which table, after which row
+    after = models.UUIDField(null=True)
+    trouble = models.CharField(max_length=300, blank=True)  # why it waits, in words
+    started_by = models.CharField(max_length=200)
+    created_at = models.DateTimeField(auto_now_add=True)
+    moved_at = models.DateTimeField(auto_now=True)
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["tenant"], condition=models.Q(state="running"), name="one_rotation_at_once"
+            ),
         ]
 
 
@@ -169,6 +238,19 @@ class VaultObject(TenantOwned):
     destroyed_at = models.DateTimeField(null=True)
 
 
+class JoinedPart(TenantOwned):
+    """One object's turn in another that has no bytes of its own, see tenants/vault_joined.py."""
+
+    whole = TenantForeignKey(VaultObject, on_delete=models.CASCADE)
+    part = TenantForeignKey(VaultObject, on_delete=models.CASCADE)
+    place = models.PositiveIntegerField()
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant", "whole", "place"], name="joined_part_place"),
+        ]
+
+
 class ObjectKey(TenantOwned):
     """An object's data key, wrapped by the tenant's key; destroying the row shreds the object."""
 
@@ -179,6 +261,42 @@ class ObjectKey(TenantOwned):
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["tenant", "object"], name="one_key_per_object"),
         ]
+
+
+class Tombstone(TenantOwned):
+    """Something of a tenant's that was destroyed for good, see tenants/tombstones.py; insert only.
+
+    The row travels with the backups of keys; its double lies outside of the database.
+    """
+
+    kind = models.CharField(max_length=20)
+    reference = models.CharField(max_length=200, blank=True)
+    at = models.DateTimeField()
+
+    class Meta:
+        indexes: ClassVar[list[models.Index]] = [models.Index(fields=["at"], name="tombstone_at")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.reference}"
+
+
+class StoreSweep(TenantOwned):
+    """What the last nightly look at a tenant's objects found; the operators' console shows what is wrong."""
+
+    at = models.DateTimeField()
+    objects_seen = models.BigIntegerField()
+    removed = models.BigIntegerField()
+    left = models.BigIntegerField()  # bytes without a row that stay, because there are too many of them
+    missing = models.BigIntegerField()  # rows without bytes
+    missing_ids = models.JSONField(default=list)  # of the first hundred
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["tenant"], name="one_sweep_per_tenant"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.missing} missing, {self.left} left"
 
 
 class AuditEntry(TenantOwned):

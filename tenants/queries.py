@@ -9,7 +9,19 @@ from allauth.account.models import EmailAddress
 from django.db.models import Case, Q, QuerySet, When
 from django.utils import timezone
 
-from tenants.models import ApiKey, ApiKeySecret, AuditEntry, Invite, Member, Role, Tenant, User
+from tenants.models import (
+    ApiKey,
+    ApiKeySecret,
+    AuditEntry,
+    DataKey,
+    Invite,
+    KeyRotation,
+    Member,
+    OwnKey,
+    Role,
+    Tenant,
+    User,
+)
 from tenants.scope import TenantQuerySet, door
 
 
@@ -90,3 +102,20 @@ def audit_entries(tenant: Tenant, filters: dict[str, Any]) -> QuerySet[AuditEntr
 def audit_actions(tenant: Tenant) -> list[str]:
     """The kinds of change this tenant's log knows."""
     return list(AuditEntry.objects.of(tenant).order_by("action").values_list("action", flat=True).distinct())
+
+
+def refused_own_key(tenant: Tenant) -> OwnKey | None:
+    """The tenant's own key while it is not available. In the tenant's scope."""
+    using = OwnKey.objects.of(tenant).exclude(state=OwnKey.State.LEFT)
+    return using.filter(refused_at__isnull=False).first()
+
+
+def key_facts(tenant: Tenant, most: int) -> dict[str, Any]:
+    """What owners see of their keys: the newest generation, an own key, and the newest rotations. In the scope."""
+    rotations = list(KeyRotation.objects.of(tenant).order_by("-id")[:most])
+    return {
+        "newest": DataKey.objects.of(tenant).defer("wrapped").order_by("-generation").first(),
+        "own": OwnKey.objects.of(tenant).exclude(state=OwnKey.State.LEFT).first(),
+        "rotations": rotations,
+        "running": next((one for one in rotations if one.state == KeyRotation.State.RUNNING), None),
+    }

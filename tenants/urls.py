@@ -4,6 +4,7 @@ from django.urls import path
 
 from tenants import views
 from tenants.audit_views import audit_export, audit_head, audit_log
+from tenants.key_views import encryption
 
 app_name = "tenants"
 urlpatterns = [
@@ -20,5 +21,6 @@ urlpatterns = [
     path("t/<slug:slug>/audit/export.jsonl", audit_export, name="audit_export"),
     path("t/<slug:slug>/audit/head.json", audit_head, name="audit_head"),
     path("t/<slug:slug>/settings/", views.settings, name="settings"),
+    path("t/<slug:slug>/settings/encryption/", encryption, name="encryption"),
     path("t/<slug:slug>/tickets/", views.ticket, name="ticket"),
 ]

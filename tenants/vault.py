@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-import time
 import uuid
-from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Final, Self, cast
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
 from saas.lib.db import uuid7
+from saas.lib.object_store import ObjectStore, store_at
 from saas.lib.sealed import Context, SealReader, SealWriter
+from tenants import tombstones, vault_joined
 from tenants.models import DataKey, ObjectKey, VaultObject
 from tenants.scope import identity
 from tenants.vault_keys import (
     KEY_BYTES,
     KeyDestroyed,
+    KeysAway,
     TenantLike,
     WrongRootKey,
     create_tenant_key,
     derive,
     inside,
-    rewrap_tenant_key,
-    root_id,
-    root_key,
-    tenant_key,
+    open_key,
+    open_row,
+    seal_key,
     unwrap,
     wrap,
 )
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 __all__ = [
     "KEY_BYTES",
     "KeyDestroyed",
+    "KeysAway",
     "VaultWriter",
     "WrongRootKey",
     "context",
@@ -50,20 +49,24 @@ __all__ = [
     "derive",
     "destroy",
     "get",
-    "object_path",
+    "key_place",
+    "location",
+    "object_key",
     "open",
+    "open_key",
+    "open_row",
     "put",
-    "rewrap_tenant_key",
-    "root_id",
-    "root_key",
+    "seal_key",
     "shred_tenant",
-    "sweep",
-    "tenant_key",
+    "store",
     "unwrap",
     "wrap",
 ]
 
-ORPHAN_SECONDS: Final = 24 * 3600
+
+def store() -> ObjectStore:
+    """Where this installation's sealed bytes lie: a folder, or a bucket (OBJECT_STORE)."""
+    return store_at(settings.OBJECT_STORE)
 
 
 class VaultWriter:
@@ -78,12 +81,11 @@ class VaultWriter:
         self._kind = kind
         self._version = version
         self._key = os.urandom(KEY_BYTES)
-        self._file = _path(self.tenant_id, self.id, version)
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._draft = self._file.with_name(f".{version}.{secrets.token_hex(8)}")
-        self._sink: BinaryIO = self._draft.open("xb", buffering=0)
-        place = _context(self.tenant_id, self.id, version)
-        self._seal = SealWriter(self._sink, key=self._key, context=place)
+        self._place = _object_key(self.tenant_id, self.id, version)
+        self._store = store()
+        self._sink = self._store.create(self._place)
+        bound = _context(self.tenant_id, self.id, version)
+        self._seal = SealWriter(cast(BinaryIO, self._sink), key=self._key, context=bound)
         self.size_bytes = 0
 
     def write(self, data: Buffer) -> int:
@@ -93,13 +95,9 @@ class VaultWriter:
         return taken
 
     def finish(self) -> VaultObject:
-        """Write the last chunk, move the file into place, insert its rows; in the caller's scope if one is open."""
+        """Write the last chunk, make the object whole, insert its rows; in the caller's scope if one is open."""
         sealed = self._seal.close()
-        os.fsync(self._sink.fileno())
-        sealed_bytes = os.fstat(self._sink.fileno()).st_size
-        self._sink.close()
-        self._draft.rename(self._file)
-        _sync_folder(self._file.parent)
+        sealed_bytes = self._sink.finish()
         try:
             with inside(self.tenant_id):
                 made = VaultObject.objects.of(self.tenant_id).create(
@@ -110,19 +108,16 @@ class VaultWriter:
                     sealed_bytes=sealed_bytes,
                     digest=sealed.digest.hex(),
                 )
-                bound = _object_place(self.tenant_id, self.id, self._version)
-                wrapped = wrap(self._key, key=tenant_key(self.tenant_id), bound=bound)
+                wrapped = seal_key(self.tenant_id, self._key, place=key_place(made))
                 ObjectKey.objects.of(self.tenant_id).create(object=made, wrapped=wrapped)
         except BaseException:
-            _remove(self._file)
+            self._store.delete(self._place)
             raise
         return made
 
     def abort(self) -> None:
         """Forget what was written; harmless after `finish()` and a second time."""
-        self._sink.close()
-        if self._draft.exists():
-            _remove(self._draft)
+        self._sink.abort()
 
     def __enter__(self) -> Self:
         return self
@@ -145,10 +140,17 @@ def put(tenant: TenantLike, kind: str, data: bytes) -> VaultObject:
         return writer.finish()
 
 
-def open(stored: VaultObject) -> SealReader:  # noqa: A001
+def open(stored: VaultObject) -> SealReader | vault_joined.JoinedReader:  # noqa: A001
     """A readable, seekable view of the object's plaintext. Raises KeyDestroyed and SealBroken."""
+    if stored.kind == vault_joined.KIND:
+        with inside(stored.tenant_id):
+            return vault_joined.JoinedReader(vault_joined.parts_of(stored), _open)
+    return _open(stored)
+
+
+def _open(stored: VaultObject) -> SealReader:
     key = data_key(stored)
-    source = cast(BinaryIO, object_path(stored).open("rb", buffering=0))
+    source = store().open(object_key(stored))
     try:
         return SealReader(source, key=key, context=context(stored))
     except BaseException:
@@ -165,10 +167,13 @@ def get(stored: VaultObject) -> bytes:
 def destroy(stored: VaultObject) -> None:
     """Shred an object: its key goes with the transaction, its bytes after the commit. A second call does nothing."""
     with inside(stored.tenant_id):
+        for part in vault_joined.parts_of(stored) if stored.kind == vault_joined.KIND else ():
+            destroy(part)
         ObjectKey.objects.of(stored.tenant_id).filter(object_id=stored.pk).delete()
         rows = VaultObject.objects.of(stored.tenant_id).filter(pk=stored.pk, destroyed_at=None)
-        rows.update(destroyed_at=timezone.now())
-        transaction.on_commit(lambda: _remove(object_path(stored)))
+        if rows.update(destroyed_at=timezone.now()):
+            tombstones.note(stored.tenant_id, "object", str(stored.pk))
+        transaction.on_commit(lambda: store().delete(object_key(stored)), robust=True)  # or the sweep does it
 
 
 def shred_tenant(tenant: TenantLike) -> None:
@@ -176,36 +181,32 @@ def shred_tenant(tenant: TenantLike) -> None:
     tenant_id = identity(tenant)
     with inside(tenant_id):
         DataKey.objects.of(tenant_id).delete()
-        folder = Path(settings.OBJECTS_DIR) / str(tenant_id)
-        transaction.on_commit(lambda: shutil.rmtree(folder, ignore_errors=True))
+        tombstones.note(tenant_id, "tenant", "")
+        transaction.on_commit(lambda: store().delete_all(str(tenant_id)), robust=True)
 
 
-def sweep(tenant: TenantLike) -> int:
-    """Remove files that no object owns: of writers that died and transactions that rolled back. Returns how many.
+@tombstones.applies("object")
+def destroy_again(tenant_id: uuid.UUID, reference: str) -> None:
+    """Shred an object that a restored backup brought back."""
+    for stored in VaultObject.objects.of(tenant_id).filter(pk=reference):
+        destroy(stored)
 
-    Only files untouched for a day: a writer may stream for hours before its row exists. Nobody can read them anyway:
-    their keys were never kept.
-    """
-    tenant_id = identity(tenant)
-    with inside(tenant_id):
-        living = VaultObject.objects.of(tenant_id).filter(destroyed_at=None)
-        owned = {_path(tenant_id, pk, version) for pk, version in living.values_list("pk", "version")}
-    oldest = time.time() - ORPHAN_SECONDS
-    files = [file for file in (Path(settings.OBJECTS_DIR) / str(tenant_id)).glob("*/*") if file not in owned]
-    orphans = [file for file in files if file.stat().st_mtime < oldest]
-    for file in orphans:
-        _remove(file)
-    return len(orphans)
+
+@tombstones.applies("tenant")
+def shred_tenant_again(tenant_id: uuid.UUID, reference: str) -> None:
+    """Destroy the key of a tenant that a restored backup brought back."""
+    shred_tenant(tenant_id)
 
 
 def data_key(stored: VaultObject) -> bytes:
-    """The object's data key (32 bytes). Raises KeyDestroyed."""
+    """The object's data key (32 bytes), and in `stored` the version that it opens. Raises KeyDestroyed and Refusal."""
     with inside(stored.tenant_id):
-        row = ObjectKey.objects.of(stored.tenant_id).filter(object_id=stored.pk).first()
+        keys = ObjectKey.objects.of(stored.tenant_id).select_related("object")
+        row = keys.filter(object_id=stored.pk).first()
         if row is None:
             raise KeyDestroyed("This object's key was destroyed.")
-        bound = _object_place(stored.tenant_id, stored.pk, stored.version)
-        return unwrap(bytes(row.wrapped), key=tenant_key(stored.tenant_id), bound=bound)
+        stored.version, stored.sealed_bytes = row.object.version, row.object.sealed_bytes
+        return open_row(row, place=key_place(stored))
 
 
 def context(stored: VaultObject) -> Context:
@@ -213,34 +214,24 @@ def context(stored: VaultObject) -> Context:
     return _context(stored.tenant_id, stored.pk, stored.version)
 
 
-def object_path(stored: VaultObject) -> Path:
-    """Where the object's ciphertext lies."""
-    return _path(stored.tenant_id, stored.pk, stored.version)
+def object_key(stored: VaultObject) -> str:
+    """Under which key the object's ciphertext lies in the store."""
+    return _object_key(stored.tenant_id, stored.pk, stored.version)
+
+
+def location(stored: VaultObject) -> str:
+    """Where another process, such as an engine, finds the object's ciphertext: see `open_location`."""
+    return store().location(object_key(stored))
 
 
 def _context(tenant_id: uuid.UUID, object_id: uuid.UUID, version: int) -> Context:
     return Context(tenant=str(tenant_id), object=str(object_id), version=version)
 
 
-def _path(tenant_id: uuid.UUID, object_id: uuid.UUID, version: int) -> Path:
-    return Path(settings.OBJECTS_DIR) / str(tenant_id) / str(object_id) / str(version)
+def _object_key(tenant_id: uuid.UUID, object_id: uuid.UUID, version: int) -> str:
+    return f"{tenant_id}/{object_id}/{version}"
 
 
-def _object_place(tenant_id: uuid.UUID, object_id: uuid.UUID, version: int) -> str:
-    return f"cloister/data-key/v1|{tenant_id}|{object_id}|{version}"
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _remove(file: Path) -> None:
-    """Unlink a file and its folder when that is empty."""
-    file.unlink(missing_ok=True)
-    if file.parent.exists() and not any(file.parent.iterdir()):
-        file.parent.rmdir()
+def key_place(stored: VaultObject) -> str:
+    """What an object's data key is bound to when it is wrapped."""
+    return f"cloister/data-key/v1|{stored.tenant_id}|{stored.pk}|{stored.version}"

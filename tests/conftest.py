@@ -37,6 +37,7 @@ os.environ.update(
 from saas import embedded  # noqa: E402
 
 _services: Any = None
+_running: Any = None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,9 +47,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Start the run's own services before settings are read."""
-    global _services
+    global _services, _running
     _services = embedded.temporary()
-    os.environ.update(_services.__enter__().environment())
+    _running = _services.__enter__()
+    os.environ.update(_running.environment())
     import django
 
     django.setup()
@@ -79,6 +81,12 @@ def database(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Every test may use the database, with real commits."""
     with django_db_blocker.unblock():
         yield
+
+
+@pytest.fixture
+def superuser_url() -> str:
+    """The address of the run's own database for its superuser, whom nothing of the product may be."""
+    return str(_running.postgres.url_for("superuser"))
 
 
 @pytest.fixture

@@ -59,6 +59,15 @@ def _require_unit(tenant: Tenant, dataset: Dataset, found: Iterable[PrivacyAccou
             )
 
 
+def unite(tenant: Tenant, dataset: Dataset, source: Dataset) -> None:
+    """One lineage for two datasets whose rows become one; the caller holds the ledger head's lock."""
+    found = _locked(tenant, {one.account_id for one in (dataset, source) if one.account_id is not None})
+    for other in found[1:]:
+        _merge(tenant, into=found[0], other=other)
+    if found:
+        _join(tenant, found[0], [dataset, source])
+
+
 def _locked(tenant: Tenant, ids: Iterable[object]) -> list[PrivacyAccount]:
     """The live accounts behind these ids, oldest first, locked."""
     accounts = PrivacyAccount.objects.of(tenant).select_for_update()

@@ -90,7 +90,10 @@ def run_next(*, is_stopping: Callable[[], bool] = lambda: False) -> bool:
     for waiting in _in_turn():
         lease = claim(waiting)
         if lease is not None:
-            _advance(lease, is_stopping)
+            try:
+                _advance(lease, is_stopping)
+            except vault.KeysAway:
+                _release(lease, wait_until=Now() + PAUSED)
             return True
     return False
 

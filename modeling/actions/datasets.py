@@ -8,14 +8,15 @@ from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from modeling.actions import quality
 from modeling.actions.segmenting import Cut, SegmentWriting, existing_ring, insert_unit_keys
 from modeling.core.columns import LABELS_MOST
 from modeling.core.segments import Place
-from modeling.models import Dataset, DatasetKey, DatasetVersion, Job, UnitKey
+from modeling.models import Dataset, DatasetKey, DatasetVersion, Job, UnitKey, VersionChange, VersionDiff
 from modeling.rows import UnitRow, layout_of, read_handles, read_rows, rebuild_content, rows_in_file_order
 from modeling.units import handle_key, held_out_key, is_held_out, person_handle, shares_rows
 from saas.lib.errors import Conflict, Refusal
-from tenants import vault
+from tenants import tombstones, vault
 from tenants.models import Tenant
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "read_rows",
     "rebuild_content",
     "resegment",
+    "retire",
     "sharing_rows",
     "shred_dataset",
     "shred_unit",
@@ -50,13 +52,16 @@ def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
     """
     tenant = Tenant.objects.get(pk=version.tenant_id)
     dataset = Dataset.objects.of(tenant).select_for_update().get(pk=version.dataset_id)
-    versions = DatasetVersion.objects.of(tenant).filter(dataset=dataset)
-    same = versions.filter(unit_column=unit_column, file=version.file).exclude(segments=None)
-    if (found := same.order_by("-number").first()) is not None:
+    versions = DatasetVersion.objects.of(tenant).filter(dataset=dataset).select_related("dataset")
+    if version.unit_column == unit_column and version.segments_id is not None:
+        return version
+    same = versions.filter(parent=version, mode=DatasetVersion.Mode.CUT, unit_column=unit_column)
+    if (found := same.exclude(segments=None).order_by("-number").first()) is not None:
         return found
     columns = layout_of(version).columns
     _require_cuttable(dataset, unit_column, columns)
     newest = versions.order_by("-number").values_list("number", flat=True)[0]
+    _require_newest(tenant, version, newest)
     ring, known = existing_ring(dataset)
     label = dataset.columns.get("label", "")
     cut = Cut(
@@ -79,19 +84,27 @@ def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
         unit_column=unit_column,
         labels=written.labels,
         schema=version.schema
-        | {"is_grouped": bool(unit_column), "rows_without_unit": written.rows_without_unit},
+        | {
+            "is_grouped": bool(unit_column),
+            "rows_without_unit": written.rows_without_unit,
+            "label_column": label,
+        },
         errors=version.errors,
         error_count=version.error_count,
         errors_by_rule=version.errors_by_rule,
         segments=segments,
         content_hash=version.content_hash,
+        rows_hash=version.rows_hash,
         row_marks=written.marks,
+        parent=version,
+        mode=DatasetVersion.Mode.CUT,
     )
     Dataset.objects.of(tenant).filter(pk=dataset.pk).update(
         unit_column=unit_column, columns={**dataset.columns, "unit": unit_column}
     )
     for old in former:
-        _retire(tenant, old)
+        retire(tenant, old)
+    quality.ask(made)
     return versions.select_related("dataset").get(pk=made.pk)
 
 
@@ -110,7 +123,37 @@ def _require_cuttable(dataset: Dataset, unit_column: str, columns: tuple[str, ..
         raise Refusal(_("The file has no such column."), param="privacy.unit", code="column_not_found")
 
 
-def _retire(tenant: Tenant, version: DatasetVersion) -> None:
+def _require_newest(tenant: Tenant, version: DatasetVersion, newest: int) -> None:
+    """An older version would come back as the newest one; and nobody else may be making the next one."""
+    if version.number != newest:
+        raise Conflict(
+            _("Only the newest version can be cut by another unit."), param="privacy.unit", code="version_cut"
+        )
+    require_idle(tenant, version.dataset)
+
+
+def busy() -> Conflict:
+    """Somebody else is making a version."""
+    return Conflict(
+        _("Another version of this dataset is being made. Wait for its end."), code="version_in_progress"
+    )
+
+
+def require_idle(tenant: Tenant, dataset: Dataset) -> None:
+    """Raise Conflict while a version of this dataset is being made."""
+    if VersionChange.objects.of(tenant).filter(dataset=dataset, state__in=VersionChange.OPEN).exists():
+        raise busy()
+
+
+def require_unchanging(tenant: Tenant, dataset: Dataset) -> None:
+    """Raise Conflict while a version of this dataset, or of its rows in another, is being made."""
+    require_idle(tenant, dataset)
+    files = DatasetVersion.objects.of(tenant).filter(dataset=dataset).exclude(file=None).values("file")
+    if VersionChange.objects.of(tenant).filter(state__in=VersionChange.OPEN, file__in=files).exists():
+        raise busy()
+
+
+def retire(tenant: Tenant, version: DatasetVersion) -> None:
     """Destroy a former cut's segments, and the keys only it used, unless an open job still reads them."""
     if Job.objects.of(tenant).filter(dataset_version=version, state__in=Job.OPEN).exists():
         return
@@ -127,6 +170,7 @@ def _retire(tenant: Tenant, version: DatasetVersion) -> None:
 
 
 def destroy_segments(tenant: Tenant, version: DatasetVersion) -> None:
+    quality.forget(version)
     DatasetVersion.objects.of(tenant).filter(pk=version.pk).update(segments=None)
     if version.segments is not None:
         vault.destroy(version.segments)
@@ -180,7 +224,10 @@ def sharing_rows(dataset: Dataset) -> set[UUID]:
 def shred_unit(dataset: Dataset, handle: bytes) -> bool:
     """Destroy one unit's key: its rows are unreadable in every version, all others stay. False when unknown."""
     rows = UnitKey.objects.of(dataset.tenant_id).filter(dataset=dataset, handle=handle).exclude(wrapped=b"")
-    return bool(rows.update(wrapped=b""))
+    if not rows.update(wrapped=b""):
+        return False
+    tombstones.note(dataset.tenant_id, "unit", f"{dataset.pk}:{handle.hex()}")
+    return True
 
 
 def shred_dataset(tenant: Tenant, dataset: Dataset) -> None:
@@ -192,3 +239,5 @@ def shred_dataset(tenant: Tenant, dataset: Dataset) -> None:
         keys.update(wrapped=b"")
     DatasetKey.objects.of(tenant).filter(dataset=dataset).delete()
     Dataset.objects.of(tenant).filter(pk=dataset.pk).update(deleted_at=timezone.now())
+    VersionDiff.objects.of(tenant).filter(dataset=dataset).delete()
+    tombstones.note(tenant, "dataset", str(dataset.pk))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modeling.actions import predictions
 from modeling.actions.endpoints import check_rules
 from modeling.models import DefaultRules
@@ -17,19 +19,26 @@ def default_rules(tenant: Tenant) -> DefaultRules:
 
 
 def set_default_rules(
-    tenant: Tenant, actor: Actor, *, personal_data: str, log_days: int, delete_predictions: bool = False
+    tenant: Tenant,
+    actor: Actor,
+    *,
+    personal_data: str,
+    log_days: int,
+    personal_kinds: Mapping[str, str] | None = None,
+    delete_predictions: bool = False,
 ) -> DefaultRules:
     """Change them. Turning the log off deletes what it holds; raises Conflict unless `delete_predictions` agrees."""
-    check_rules(personal_data, log_days)
+    kinds = check_rules(personal_data, log_days, personal_kinds)
     rows = DefaultRules.objects.of(tenant)
     rows.bulk_create([DefaultRules(tenant=tenant)], ignore_conflicts=True)
     rules = rows.select_for_update().get()
     if log_days == 0:
         predictions.delete_kept(tenant, None, agreed=delete_predictions)
     rules.personal_data, rules.log_days = personal_data, log_days
-    rows.filter(pk=rules.pk).update(personal_data=personal_data, log_days=log_days)
-    audit.record(
-        tenant, actor, "prediction_rules.changed", rules, personal_data=personal_data, log_days=log_days
-    )
+    if kinds is not None:
+        rules.personal_kinds = kinds
+    said = {"personal_data": personal_data, "personal_kinds": rules.personal_kinds, "log_days": log_days}
+    rows.filter(pk=rules.pk).update(**said)
+    audit.record(tenant, actor, "prediction_rules.changed", rules, **said)
     announce_revocation("endpoint", tenant, "")
     return rules

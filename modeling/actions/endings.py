@@ -108,14 +108,14 @@ def paused_words() -> str:
     return _("Paused: its place and its privacy reservation are kept until it is resumed or cancelled.")
 
 
-def give_back(lease: Lease, *, seconds: float) -> None:
-    """Return the job because this worker stops: to the queue, or paused where that was asked for meanwhile."""
+def give_back(lease: Lease, *, seconds: float, why: str = "") -> None:
+    """Return the job because this worker stops (or of another reason): to the queue, or paused where asked for."""
     with scope(lease.tenant_id):
         job = running.owned(lease)
         if job.pause_requested:
             pause(lease, seconds=seconds)
             return
-        message = _("This worker is stopping; the job goes on with the next one.")
+        message = why or _("This worker is stopping; the job goes on with the next one.")
         events.announce(job, Kind.STATE, message, lease=lease, data=public(state=State.QUEUED))
         running.release(lease, seconds=seconds)
 

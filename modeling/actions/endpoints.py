@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Max
@@ -12,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from modeling.actions import predictions
 from modeling.core.bases import BASES
+from modeling.core.personal_policy import PolicyWrong, checked
 from modeling.models import Endpoint, EndpointChange, Job, ModelVersion, PersonalData
 from saas.lib.errors import Conflict, NotFound, Refusal
 from tenants import audit
@@ -222,22 +224,28 @@ def set_rules(
     *,
     personal_data: str,
     log_days: int,
+    personal_kinds: Mapping[str, str] | None = None,
     delete_predictions: bool = False,
 ) -> Endpoint:
     """Change what happens to the texts of requests. Turning the log off deletes what it holds, at once.
 
     Raises Conflict unless `delete_predictions` agrees to that where something is kept.
     """
-    check_rules(personal_data, log_days)
+    kinds = check_rules(personal_data, log_days, personal_kinds)
     endpoint = _locked(tenant, name)
     if log_days == 0:
         predictions.delete_kept(tenant, endpoint, agreed=delete_predictions)
     endpoint.personal_data, endpoint.log_days = personal_data, log_days
-    return _keep(tenant, actor, endpoint, Kind.RULES, personal_data=personal_data, log_days=log_days)
+    if kinds is not None:
+        endpoint.personal_kinds = kinds
+    said = {"personal_data": personal_data, "personal_kinds": endpoint.personal_kinds, "log_days": log_days}
+    return _keep(tenant, actor, endpoint, Kind.RULES, **said)
 
 
-def check_rules(personal_data: str, log_days: int) -> None:
-    """Refuse rules that there are not; raises Refusal."""
+def check_rules(
+    personal_data: str, log_days: int, personal_kinds: Mapping[str, str] | None = None
+) -> dict[str, str] | None:
+    """Refuse rules that there are not; raises Refusal. Returns the choices by kind as they are kept, if any."""
     if personal_data not in PersonalData.values:
         raise Refusal(
             _("personal_data is one of %(all)s.") % {"all": ", ".join(PersonalData.values)},
@@ -246,6 +254,12 @@ def check_rules(personal_data: str, log_days: int) -> None:
         )
     if not 0 <= log_days <= MOST_DAYS:
         raise Refusal(_("log_days is 0 to 365."), param="log_days", code="invalid_value")
+    if personal_kinds is None:
+        return None
+    try:
+        return checked({kind: "report" if one == "note" else one for kind, one in personal_kinds.items()})
+    except PolicyWrong as wrong:
+        raise Refusal(wrong.message, param="entities", code="invalid_value") from None
 
 
 def delete(tenant: Tenant, actor: Actor, endpoint: Endpoint) -> None:
@@ -282,6 +296,7 @@ def _keep(
         "canary_percent": endpoint.canary_percent,
         "shadow": endpoint.shadow,
         "personal_data": endpoint.personal_data,
+        "personal_kinds": endpoint.personal_kinds,
         "log_days": endpoint.log_days,
     }
     Endpoint.objects.of(tenant).filter(pk=endpoint.pk).update(**holds)

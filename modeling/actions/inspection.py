@@ -5,42 +5,41 @@ from __future__ import annotations
 import hmac
 import logging
 import uuid
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
-from datetime import timedelta
 from hashlib import sha256
-from itertools import chain
 from typing import Any, BinaryIO, cast
 
 from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from modeling.actions import personal_screening, quality, rereading
+from modeling.actions.declarations import reading_of
+from modeling.actions.inspection_lease import LEASE, InspectionLease, Superseded, kept
 from modeling.actions.segmenting import (
     Cut,
     SegmentWriting,
     Written,
-    fresh_ring,
-    insert_dataset_key,
     insert_unit_keys,
 )
 from modeling.core.child import Parsed, Summary, parse_in_child
+from modeling.core.child_ranges import parquet_size
 from modeling.core.columns import Guesses, guess_roles
-from modeling.core.segments import Place
-from modeling.core.tables import FileRefused, Reading, Row, RowError, refuse
+from modeling.core.tables import FileRefused, RowError, refuse
 from modeling.models import Dataset, DatasetVersion, File, Inspection, Job
 from modeling.packs import PACKS
 from modeling.packs.base import ROLES
 from saas.lib import background, live
 from saas.lib.db import uuid7
+from saas.lib.errors import Conflict
 from tenants import audit, vault
 from tenants.models import Tenant, VaultObject
 from tenants.scope import scope
 
 logger = logging.getLogger(__name__)
-LEASE = timedelta(minutes=20)
 ATTEMPTS = 3
+_BLOCK_BYTES = 1 << 20
 BAD_SHARE = 0.5  # a file with more bad rows than good ones is read wrongly: refuse it
 
 
@@ -49,18 +48,30 @@ def inspect_file(tenant_id: uuid.UUID | str, file_id: uuid.UUID | str) -> None:
     with scope(tenant_id):
         tenant = Tenant.objects.get(pk=tenant_id)
         file = _claim(tenant, file_id)
-        source = file.object if file is not None else None
-    if file is None or source is None:
+        attempt = (
+            Inspection.objects.of(tenant).values_list("attempts", flat=True).filter(file_id=file_id).first()
+        )
+    if file is None or attempt is None:
         return
     try:
-        _inspect(tenant, file, source)
+        with kept(tenant, file, attempt) as lease:
+            _inspect(tenant, file, lease)
+    except Superseded:
+        logger.info("file %s is inspected by another worker", file.public_id)
     except FileRefused as refused:
         logger.info("file %s refused: %s", file.public_id, refused.code)
-        _refuse(tenant, file, refused.error)
+        _refuse(tenant, file, refused)
+    except vault.KeysAway:  # later, and as often as needed: the file is not at fault
+        with scope(tenant):
+            mine = Inspection.objects.of(tenant).filter(file_id=file.pk, done_at=None)
+            mine.update(lease_until=None, attempts=F("attempts") - 1)
+    except Conflict as used:  # something began to rest on the rows while they were read in another way
+        with scope(tenant):
+            rereading.stays(tenant, file, used.message, used)
 
 
 def _claim(tenant: Tenant, file_id: uuid.UUID | str) -> File | None:
-    """Take the inspection for 20 minutes, at most three times; None when there is nothing to take."""
+    """Take the inspection, at most three times; None when there is nothing to take."""
     now = timezone.now()
     free = Q(lease_until=None) | Q(lease_until__lt=now)
     rows = Inspection.objects.of(tenant).filter(free, file_id=file_id, done_at=None)
@@ -69,57 +80,69 @@ def _claim(tenant: Tenant, file_id: uuid.UUID | str) -> File | None:
     file = File.objects.of(tenant).filter(pk=file_id, status=File.Status.UPLOADED, deleted_at=None).first()
     tries = Inspection.objects.of(tenant).values_list("attempts", flat=True).get(file_id=file_id)
     if file is not None and tries > ATTEMPTS:
-        _end(
-            tenant,
-            file,
-            RowError(0, 0, "failed", _("This file could not be inspected. Please upload it again.")),
-        )
+        failed = refuse("failed", _("This file could not be inspected. Please upload it again."))
+        if not rereading.stays(tenant, file, failed.message, failed):
+            _end(tenant, file, failed.error)
         return None
-    if file is None or file.object_id is None:
+    if file is None or (file.object_id is None and rereading.version_of(tenant, file) is None):
         Inspection.objects.of(tenant).filter(file_id=file_id).update(done_at=now)
         return None
     return file
 
 
-def _inspect(tenant: Tenant, file: File, object: VaultObject) -> None:  # noqa: A002
+def _inspect(tenant: Tenant, file: File, lease: InspectionLease) -> None:
     with scope(tenant):
+        raw = rereading.content_of(tenant, file)
         digest = hmac.new(vault.derive(tenant, "content-hash"), digestmod=sha256)
-        raw = vault.open(object)
     with closing(raw):
-        source = cast(BinaryIO, _Digesting(raw, digest))
-        parsed = parse_in_child(source, Reading(name=file.name, encoding=file.encoding))
+        parsed = parse_in_child(_source(raw, digest, lease), reading_of(file))
         with closing(parsed):
-            _write(tenant, file, parsed, digest)
+            _write(tenant, file, parsed, digest, lease)
+
+
+def _source(raw: Any, digest: hmac.HMAC, lease: InspectionLease) -> BinaryIO:
+    """What the child reads: a stream, digested while it passes; a Parquet file is digested first, then sought in."""
+    digesting = cast(BinaryIO, _Digesting(raw, digest, lease))
+    if parquet_size(raw) is None:
+        return digesting
+    while digesting.read(_BLOCK_BYTES):
+        pass
+    raw.seek(0)
+    return cast(BinaryIO, raw)
 
 
 class _Digesting:
     """Passes bytes on and digests them under the tenant's key."""
 
-    def __init__(self, source: Any, digest: hmac.HMAC) -> None:
+    def __init__(self, source: Any, digest: hmac.HMAC, lease: InspectionLease) -> None:
         self._source = source
         self._digest = digest
+        self._lease = lease
 
     def read(self, size: int) -> bytes:
         """The next bytes."""
         data: bytes = self._source.read(size) or b""
         self._digest.update(data)
+        self._lease.bytes += len(data)
         return data
 
 
-def _write(tenant: Tenant, file: File, parsed: Parsed, digest: hmac.HMAC) -> None:
+def _write(tenant: Tenant, file: File, parsed: Parsed, digest: hmac.HMAC, lease: InspectionLease) -> None:
     is_catalogue = file.purpose == File.Purpose.USER_DATA
     pack = PACKS.get(tenant.pack, PACKS["general"])
     guesses = guess_roles(parsed.facts, {role: pack.hints(role) for role in ROLES}, is_catalogue=is_catalogue)
-    dataset_id = uuid7()
     with scope(tenant):
-        ring, wrapped = fresh_ring(tenant, dataset_id)
+        target = rereading.target(tenant, file, uuid7())
+        guesses = target.chosen(parsed.layout.columns) or guesses
         sink = vault.create(tenant, "segments")
-        writing = SegmentWriting(tenant, sink, Place(str(tenant.pk), str(dataset_id), 1), ring)
+        writing = SegmentWriting(tenant, sink, target.place(tenant), target.ring, target.known)
+        screening = personal_screening.screening_of(tenant, file, parsed.facts, guesses)
     with sink:
-        written = writing.write(_flat(parsed), _cut(parsed, guesses, is_catalogue=is_catalogue))
+        pieces = screening.pieces(lease.watched(parsed.pieces))
+        written = writing.write(pieces, _cut(parsed, guesses, is_catalogue=is_catalogue))
         summary = _checked(parsed.summary, written)
         dataset = Dataset(
-            id=dataset_id,
+            id=target.dataset_id,
             tenant=tenant,
             name=file.name,
             pack=pack.slug,
@@ -128,20 +151,20 @@ def _write(tenant: Tenant, file: File, parsed: Parsed, digest: hmac.HMAC) -> Non
             is_catalogue=is_catalogue,
             unit_column="" if is_catalogue else guesses.column("unit"),
         )
-        schema = _schema(parsed, guesses, summary, written)
+        schema = _schema(parsed, guesses, summary, written) | {"reading": dict(file.reading)}
         with scope(tenant):
             if not _still_wanted(tenant, file):
                 return
-            dataset.save(force_insert=True)
-            insert_dataset_key(dataset, wrapped)
+            target.keep(dataset)
             insert_unit_keys(dataset, written.new_keys)
             segments = sink.finish()
-            version = save_version(dataset, 1, file, segments, written, summary, schema, digest.hexdigest())
-            _succeed(tenant, file, version, parsed.layout.format)
-
-
-def _flat(parsed: Parsed) -> Iterator[Row]:
-    return chain.from_iterable(parsed.batches)
+            version = save_version(
+                dataset, target.number, file, segments, written, summary, schema, digest.hexdigest()
+            )
+            target.made(version)
+            personal_screening.keep(version, screening)
+            _succeed(tenant, file, version, _format(parsed))
+            quality.ask(version)
 
 
 def _cut(parsed: Parsed, guesses: Guesses, *, is_catalogue: bool) -> Cut:
@@ -162,8 +185,22 @@ def _checked(summary: Summary | None, written: Written) -> Summary:
     if written.rows == 0 and not bad:
         raise refuse("empty", _("The file has a header and no rows."), line=1)
     if bad > BAD_SHARE * (bad + written.rows):
-        raise FileRefused(summary.errors[0])
+        raise TooManyErrors(summary)
     return summary
+
+
+class TooManyErrors(FileRefused):
+    """More bad rows than good ones; `summary` has the errors."""
+
+    def __init__(self, summary: Summary) -> None:
+        super().__init__(summary.errors[0])
+        self.summary = summary
+
+
+def _format(parsed: Parsed) -> str:
+    """csv, jsonl or parquet: what was uploaded, whatever it is written again as."""
+    is_parquet = parsed.layout.found.get("packed") == "parquet"
+    return "parquet" if is_parquet else parsed.layout.format
 
 
 def _schema(parsed: Parsed, guesses: Guesses, summary: Summary, written: Written) -> dict[str, Any]:
@@ -234,13 +271,16 @@ def _succeed(tenant: Tenant, file: File, version: DatasetVersion, format: str) -
     )
 
 
-def _refuse(tenant: Tenant, file: File, error: RowError) -> None:
+def _refuse(tenant: Tenant, file: File, refused: FileRefused) -> None:
     with scope(tenant):
-        if _still_wanted(tenant, file):
-            _end(tenant, file, error)
+        if not _still_wanted(tenant, file):
+            return
+        if not rereading.stays(tenant, file, _told(refused.error), refused):
+            summary = refused.summary if isinstance(refused, TooManyErrors) else None
+            _end(tenant, file, refused.error, summary)
 
 
-def _end(tenant: Tenant, file: File, error: RowError) -> None:
+def _told(error: RowError) -> str:
     where = (
         ""
         if not error.line
@@ -248,17 +288,30 @@ def _end(tenant: Tenant, file: File, error: RowError) -> None:
         if error.column
         else _("Line %(line)s: ") % {"line": error.line}
     )
-    details = (where + error.fix)[:500]
-    _close(tenant, file, status=File.Status.ERROR, status_details=details, errors=[asdict(error)])
+    return (where + error.fix)[:500]
+
+
+def _end(tenant: Tenant, file: File, error: RowError, summary: Summary | None = None) -> None:
+    """The file is refused; its sealed stream stays for a day, in case that it only has to be read in another way."""
+    errors, by_rule = (
+        ([error], {error.rule: 1}) if summary is None else (summary.errors, summary.errors_by_rule)
+    )
+    fields = {"errors": [asdict(one) for one in errors], "errors_by_rule": by_rule, "object": file.object}
+    _close(tenant, file, status=File.Status.ERROR, status_details=_told(error), **fields)
     audit.record(tenant, audit.SYSTEM, "file.refused", file, rule=error.rule, line=error.line)
 
 
 def _close(tenant: Tenant, file: File, **fields: Any) -> None:
-    """Set the file's last state, shred the raw stream, and tell everybody who waits."""
-    File.objects.of(tenant).filter(pk=file.pk).update(object=None, **fields)
-    if file.object is not None:
+    """Set the file's last state, shred the raw stream unless it stays, and tell everybody who waits."""
+    fields = {"object": None, "errors": [], "errors_by_rule": {}} | fields
+    File.objects.of(tenant).filter(pk=file.pk).update(**fields)
+    if file.object is not None and fields["object"] is None:
         vault.destroy(file.object)
-    Inspection.objects.of(tenant).filter(file=file).update(done_at=timezone.now(), lease_until=None)
+    now = timezone.now()
+    kept_until = now + rereading.KEPT_FOR if fields["object"] is not None else None
+    Inspection.objects.of(tenant).filter(file=file).update(
+        done_at=now, lease_until=None, kept_until=kept_until
+    )
     live.publish(
         live.group_for("file", file.public_id), {"id": file.public_id, "status": str(fields["status"])}
     )

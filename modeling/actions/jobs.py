@@ -217,7 +217,7 @@ def end_unowned(tenant: Tenant, job: Job, state: str, *, error: dict[str, Any] |
 
 
 def stop_all(tenant: Tenant) -> int:
-    """Take every running job of a tenant from its worker and back into the queue (the tenant was suspended).
+    """Take a tenant's running jobs from their workers, back into the queue (it was suspended, or its key refuses).
 
     The epoch rises: the worker's next write is fenced, and it stops. Queued jobs stay queued and are not dispatched.
     """
@@ -228,6 +228,10 @@ def stop_all(tenant: Tenant) -> int:
             state=state, epoch=F("epoch") + 1, attempts=0, lease_until=None, worker="",
             pause_requested=False, expected_end_at=None,
         )  # fmt: skip
-        message = _("Stopped: this tenant is suspended.")
+        message = (
+            _("Stopped: your own key is not available. The job goes on by itself once it is.")
+            if tenant.state == Tenant.State.ACTIVE
+            else _("Stopped: this tenant is suspended.")
+        )
         events.announce(job, JobEvent.Kind.STATE, message, data=public(state=state))
     return len(running)

@@ -123,18 +123,14 @@ def _day_key(tenant_id: uuid.UUID, endpoint: uuid.UUID | None, day: date) -> tup
     keys = PredictionKey.objects.of(tenant_id)
     fresh = PredictionKey(tenant_id=tenant_id, endpoint_id=endpoint, day=day)
     secret = os.urandom(vault.KEY_BYTES)
-    fresh.wrapped = vault.wrap(secret, key=vault.tenant_key(tenant_id), bound=_key_place(fresh))
+    fresh.wrapped = vault.seal_key(tenant_id, secret, place=fresh.place)
     keys.bulk_create([fresh], ignore_conflicts=True)
     row = keys.get(endpoint=endpoint, day=day)
     return row, secret if row.pk == fresh.pk else _open_key(row)
 
 
 def _open_key(row: PredictionKey) -> bytes:
-    return vault.unwrap(bytes(row.wrapped), key=vault.tenant_key(row.tenant_id), bound=_key_place(row))
-
-
-def _key_place(row: PredictionKey) -> str:
-    return f"cloister/prediction-key/v1|{row.tenant_id}|{row.pk}"
+    return vault.open_row(row, place=row.place)
 
 
 def _place(row: Prediction) -> str:

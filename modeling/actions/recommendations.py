@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -14,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from modeling.models import CountedEvent, Endpoint, ModelVersion
 from modeling.serving.recommendation_ids import PLACES, BrokenId, Recommendation, verify, version_of
+from modeling.serving.targets import id_key
 from saas.lib.db import uuid7
 from tenants import vault
 from tenants.models import Tenant
@@ -78,7 +80,7 @@ class _Reading:
     def __init__(self, tenant: Tenant) -> None:
         self._tenant = tenant
         self._now = timezone.now()
-        self._models: dict[str, tuple[str, bytes] | None] = {}
+        self._models: dict[str, tuple[str, list[bytes]] | None] = {}
         self._endpoints: dict[str, str] = {}
         self._lists: dict[str, Recommendation] = {}
 
@@ -104,7 +106,7 @@ class _Reading:
             known = self._model(version_of(text))
             if known is None:
                 raise unknown
-            found = self._lists[text] = verify(text, known[1])
+            found = self._lists[text] = _verified(text, known[1])
         except BrokenId as error:
             raise unknown from error
         return found
@@ -121,8 +123,8 @@ class _Reading:
             raise _Unusable("invalid_value", _("at must lie between the recommendation and now."))
         return at.astimezone(UTC).date()
 
-    def _model(self, version: str) -> tuple[str, bytes] | None:
-        """The name and the data key of one of the tenant's models; None for any other, and for a deleted one."""
+    def _model(self, version: str) -> tuple[str, list[bytes]] | None:
+        """The name of one of the tenant's models and what seals its ids; None for any other, and for a deleted one."""
         if version not in self._models:
             self._models[version] = _key_of(self._tenant, version)
         return self._models[version]
@@ -139,12 +141,20 @@ class _Reading:
         return self._endpoints.get(pk, "")
 
 
-def _key_of(tenant: Tenant, version: str) -> tuple[str, bytes] | None:
+def _verified(text: str, keys: Sequence[bytes]) -> Recommendation:
+    """What an id says, by the first key that sealed it; raises BrokenId."""
+    for key in keys[:-1]:
+        with suppress(BrokenId):
+            return verify(text, key)
+    return verify(text, keys[-1])
+
+
+def _key_of(tenant: Tenant, version: str) -> tuple[str, list[bytes]] | None:
     row = ModelVersion.objects.of(tenant).filter(pk=version).select_related("object").first()
     if row is None or row.object is None or row.state != ModelVersion.State.READY:
         return None
     try:
-        return row.name, vault.data_key(row.object)
+        return row.name, [id_key(row), vault.data_key(row.object)]  # the latter for ids of former versions
     except vault.KeyDestroyed:
         return None
 

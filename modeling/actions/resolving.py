@@ -9,7 +9,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from modeling.actions import chat_columns
+from modeling.actions.dataset_versions import home_of
 from modeling.actions.datasets import distinct_labels, resegment
+from modeling.actions.declared_columns import label_names, labelled_column
 from modeling.actions.label_cells import distinct_names
 from modeling.actions.privacy import Cost, cost_of
 from modeling.actions.resolving_tables import LONGEST_NAME, Table, is_table, table_of
@@ -126,7 +128,7 @@ def resolve(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | No
 
 def guess(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | None) -> Guessed:
     """Task, columns, unit and labels; writes nothing. Raises Refusal for what cannot be."""
-    version = _version_of(tenant, file, param="training_file")
+    version = _version_of(tenant, file, param="training_file", number=spec.dataset_version)
     dataset = version.dataset
     if dataset.is_catalogue:
         raise Refusal(
@@ -154,7 +156,7 @@ def guess(tenant: Tenant, spec: JobSpec, file: File, catalogue_file: File | None
 
 def _guess_table(spec: JobSpec, version: DatasetVersion) -> Guessed:
     """The same for a model on columns: a regression has no labels, a classification no target."""
-    task = spec.task or "classification"
+    task = spec.task or ("regression" if version.dataset.task == "regression" else "classification")
     if task not in BASES[TABULAR].tasks:
         raise Refusal(
             _("The model %(model)s does not do %(task)s.") % {"model": TABULAR, "task": task},
@@ -163,7 +165,7 @@ def _guess_table(spec: JobSpec, version: DatasetVersion) -> Guessed:
     found = _columns(spec, version, task, needed=("label",))
     columns = {role: found[role] for role in OF_A_TABLE if role in found}
     unit = _unit(spec, version, columns, task)
-    table = table_of(spec, version, columns, unit)
+    table = table_of(replace(spec, task=task), version, columns, unit)
     labels = _labels(spec, version, columns) if task == "classification" else ()
     return Guessed(version, None, task, columns, unit, labels, table)
 
@@ -182,8 +184,13 @@ def plan_for(spec: JobSpec, guessed: Guessed, units: tuple[int, int]) -> Resolve
     return Resolved(guessed.version, catalogue, guessed.columns, plan, cost_of(plan))
 
 
-def _version_of(tenant: Tenant, file: File, *, param: str) -> DatasetVersion:
-    versions = DatasetVersion.objects.of(tenant).filter(file=file).select_related("dataset")
+def _version_of(tenant: Tenant, file: File, *, param: str, number: int | None = None) -> DatasetVersion:
+    """The newest version, or the one named, of the dataset that holds the file's rows."""
+    versions = (
+        DatasetVersion.objects.of(tenant).filter(dataset=home_of(tenant, file)).select_related("dataset")
+    )
+    if number is not None and not (versions := versions.filter(number=number)).exists():
+        raise NotFound(_("The dataset has no such version."), param="dataset_version")
     found = versions.order_by("-number").first()
     if found is None or found.segments_id is None:
         raise Refusal(_("This file has no rows that can be used."), param=param, code="invalid_file")
@@ -213,6 +220,7 @@ def _columns(
     """The guessed columns, overridden by the caller's; each must exist."""
     known = _known(version)
     columns = {role: name for role, name in {**version.dataset.columns, **spec.columns}.items() if name}
+    columns.pop("timestamp", None)  # kept with the data; no training orders rows by time
     for role, name in spec.columns.items():
         if name and name not in known:
             raise Refusal(
@@ -296,7 +304,9 @@ def _labels(spec: JobSpec, version: DatasetVersion, columns: dict[str, str]) -> 
 def _found_labels(spec: JobSpec, version: DatasetVersion, column: str) -> list[str]:
     if spec.multi_label:
         return distinct_names(version, column)
-    if column == version.dataset.columns.get("label") and version.labels:
+    if declared := label_names(version.dataset, column):
+        return list(declared)
+    if column == labelled_column(version) and version.labels:
         return list(version.labels)
     return distinct_labels(version, column)
 

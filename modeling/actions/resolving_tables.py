@@ -9,7 +9,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from modeling.actions.datasets import distinct_labels
+from modeling.actions.declared_columns import from_declared, known_column, used_as
 from modeling.actions.specs import JobSpec
+from modeling.core.column_roles import FEATURE, LEARNABLE, SENSITIVE, is_identifier
 from modeling.core.columns import normal
 from modeling.core.heads import TABULAR
 from modeling.core.table_features import check_bounds
@@ -21,7 +23,6 @@ from saas.lib.errors import Refusal
 
 TASKS = ("classification", "regression")
 LONGEST_NAME = 200  # of a category or label, also one found in the file: the API has the same bound
-LEARNABLE = ("number", "category")  # kinds of columns that are taken when none is named
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,9 @@ def is_table(spec: JobSpec, version: DatasetVersion) -> bool:
     """Whether the job learns from columns: asked for, or the file has answers and no text to read."""
     if spec.model:
         return spec.model == TABULAR
-    if spec.features or spec.target or spec.task == "regression":
+    if spec.features or spec.target or (spec.task or version.dataset.task) == "regression":
         return True
-    if spec.task not in ("", "classification") or version.dataset.task not in ("", "classification"):
+    if spec.task not in ("", "classification") or version.dataset.task not in ("", *TASKS):
         return False
     columns = {role for role, name in {**version.dataset.columns, **spec.columns}.items() if name}
     return "label" in columns and not columns & {"text", "messages", "prompt", "user"}
@@ -49,32 +50,34 @@ def table_of(spec: JobSpec, version: DatasetVersion, columns: Mapping[str, str],
     """Features, target and protected attributes; raises Refusal naming the column that lacks a declaration."""
     known = _Known(version)
     taken = {columns["label"], *([unit] if unit else [])}
-    _require_free(spec, taken)
+    _require_free(spec, taken, used_as(version.dataset, SENSITIVE))
     protected = _protected(spec, known, taken)
     compared = {feature.name for feature in protected}
     if spec.features:
         features = tuple(_declared(one, known, param="features") for one in spec.features)
     else:
-        names = [name for name, kind in known.kinds.items() if kind in LEARNABLE]
-        wanted = [name for name in names if name not in taken | compared and not is_identifier(name)]
+        wanted = [name for name in _learnable(known) if name not in taken | compared]
         features = tuple(_declared({"name": name}, known, param="features") for name in wanted)
     return Table(features, _target(spec, columns["label"], known), protected)
 
 
-def _require_free(spec: JobSpec, taken: set[str]) -> None:
+def _learnable(known: _Known) -> list[str]:
+    """The columns declared as features, in the order of the file; where nobody declared any, all that can be."""
+    dataset = known.version.dataset
+    if dataset.declared_at is not None:
+        return [name for name in known.kinds if name in used_as(dataset, FEATURE)]
+    return [name for name, kind in known.kinds.items() if kind in LEARNABLE and not is_identifier(name)]
+
+
+def _require_free(spec: JobSpec, taken: set[str], kept_out: frozenset[str]) -> None:
     """Refuse the answer and the unit as something else: the groups of a unit column would be the people's names."""
     for one in spec.features:
-        if str(one["name"]) in taken:
-            why = _("it is the answer or the unit, not something to learn from")
+        if str(one["name"]) in taken | kept_out:
+            why = _("it is the answer, the unit or a sensitive attribute, not something to learn from")
             raise _refused(str(one["name"]), why, "features")
     for name in spec.protected:
         if name in taken:
             raise _refused(name, _("it is the answer or the unit, not something to compare by"), "protected")
-
-
-def is_identifier(name: str) -> bool:
-    """Whether a column's name says that it numbers records: it is learnt from only when it is named."""
-    return normal(name) == "id" or normal(name).endswith(("_id", "_number", "_no", "_key"))
 
 
 class _Known:
@@ -86,8 +89,8 @@ class _Known:
         self.kinds = {one["name"]: str(one.get("kind", "")) for one in version.schema.get("columns", [])}
 
     def column(self, name: str) -> KnownColumn | None:
-        """The vertical's knowledge, if it fits what the file holds."""
-        found = self.pack.known_column(normal(name))
+        """What was declared for the dataset; else the vertical's knowledge, if it fits what the file holds."""
+        found = known_column(self.version.dataset, name)
         is_number = self.kinds.get(name) == "number"
         return found if found and (is_number or found.kind == "category") else None
 
@@ -131,12 +134,16 @@ def _values_of(known: _Known, name: str, param: str) -> list[str]:
 
 
 def _protected(spec: JobSpec, known: _Known, taken: set[str]) -> tuple[Feature, ...]:
-    """The named attributes, or those that the vertical always compares; a number is cut into public bands."""
+    """The named attributes, else those declared sensitive, else those that the vertical always compares."""
     learnt = {str(one["name"]) for one in spec.features}
+    dataset = known.version.dataset
+    sensitive = used_as(dataset, SENSITIVE)
     names = spec.protected or tuple(
         name
         for name in known.kinds
-        if normal(name) in known.pack.protected and name not in taken | learnt and _comparable(name, known)
+        if (name in sensitive if dataset.declared_at else normal(name) in known.pack.protected)
+        and name not in taken | learnt
+        and _comparable(name, known)
     )
     return tuple(_attribute(name, known) for name in dict.fromkeys(names))
 
@@ -149,6 +156,10 @@ def _comparable(name: str, known: _Known) -> bool:
 
 
 def _attribute(name: str, known: _Known) -> Feature:
+    """Its groups: as declared, by public bands where it is a number, or as the vertical knows them."""
+    declared = known.version.dataset.declared.get(name)
+    if declared and declared["kind"] == "category":
+        return Feature(name, "category", categories=from_declared(declared).categories)
     if known.kinds.get(name) == "number" and normal(name) in BANDS:
         return Feature(name, "category", categories=BANDS[normal(name)])
     return _declared({"name": name, "kind": "category"}, known, param="protected")

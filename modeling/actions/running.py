@@ -17,6 +17,7 @@ from django.db.models.functions import Coalesce, Greatest, Now
 
 from billing import limits
 from modeling.models import Job
+from tenants import vault_keys
 from tenants.models import Tenant
 from tenants.scope import scope
 
@@ -83,7 +84,7 @@ def _one_claim_at_a_time(tenant: Tenant) -> None:
 
 
 def _has_room(tenant: Tenant, job: Job) -> bool:
-    if not limits.is_writable(tenant):
+    if not limits.is_writable(tenant) or not vault_keys.is_open(tenant):
         return False
     running = Job.objects.of(tenant).filter(state=Job.State.RUNNING).exclude(pk=job.pk).count()
     return running + 1 <= limits.ceiling(tenant, "running_jobs")

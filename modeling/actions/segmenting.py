@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from operator import add
 
 from django.db import connection
 
 from modeling.core.columns import LABELS_MOST
-from modeling.core.segments import FRAME_ROWS_BYTES, FrameWriter, KeyRing, Place, pack_row
+from modeling.core.segments import FRAME_ROWS_BYTES, FrameWriter, KeyRing, Place
 from modeling.core.tables import Row
-from modeling.grouping import PARTITIONS, Spool
-from modeling.models.datasets import Dataset, DatasetKey, UnitKey
-from modeling.rows import dataset_place, key_ring
-from modeling.units import HANDLE_BYTES, NOBODY, RowHandles, RowMarks, handle_key, person_handle, row_digest
+from modeling.core.tables_fast import Block
+from modeling.grouping import Spool, Tape
+from modeling.models.datasets import Dataset, DatasetKey, UnitKey, dataset_place
+from modeling.row_batches import Batch, BlockBatch
+from modeling.row_batches import batches as _batches
+from modeling.rows import key_ring
+from modeling.units import HANDLE_BYTES, NOBODY, PersonHandles, RowDigests, RowHandles, RowMarks, handle_key
 from tenants import vault
 from tenants.models import Tenant
 
@@ -48,14 +52,16 @@ class Written:
     rows_without_unit: int = 0
     marks: bytes = b""
     labels: list[str] = field(default_factory=list)
-    new_keys: list[tuple[bytes, bytes]] = field(default_factory=list)
+    new_keys: Tape = field(default_factory=Tape)
 
 
 def fresh_ring(tenant: Tenant, dataset_id: uuid.UUID) -> tuple[KeyRing, bytes]:
-    """A key ring under a new dataset key, and that key wrapped for its DatasetKey row."""
+    """A key ring under a new dataset key, and that key for `insert_dataset_key`: only there is it wrapped.
+
+    Hours may lie between, in which the tenant's key is rotated.
+    """
     key = os.urandom(vault.KEY_BYTES)
-    wrapped = vault.wrap(key, key=vault.derive(tenant, "dataset-keys"), bound=dataset_place(dataset_id))
-    return KeyRing(key, str(dataset_id)), wrapped
+    return KeyRing(key, str(dataset_id)), key
 
 
 def existing_ring(dataset: Dataset) -> tuple[KeyRing, dict[bytes, bytes]]:
@@ -77,6 +83,7 @@ class SegmentWriting:
         known: dict[bytes, bytes] | None = None,
     ) -> None:
         self._handle_key = handle_key(tenant)
+        self._digests = RowDigests(self._handle_key)
         self._frames = FrameWriter(sink, place)
         self._ring = ring
         self._known = known or {}
@@ -84,30 +91,31 @@ class SegmentWriting:
         self._labels: set[str] | None = set()
         self.written = Written()
 
-    def write(self, rows: Iterable[Row], cut: Cut) -> Written:
-        """Take all rows; returns what was written. The sink still has to be finished by the caller."""
-        counted = self._counted(rows, cut)
+    def write(self, pieces: Iterable[Row | Block | list[Row]], cut: Cut) -> Written:
+        """Take all rows, also in blocks; returns what was written. The sink still has to be finished by the caller."""
+        batches = self._counted(_batches(pieces), cut)
         if cut.is_catalogue:
-            self._write_things(counted)
+            self._write_things(batches)
         elif cut.unit_at is None:
-            self._write_each(counted)
+            self._write_each(batches)
         else:
-            self._write_grouped(counted, cut.unit_at)
+            self._write_grouped(batches, cut.unit_at)
         self._frames.flush()
         self.written.marks = self._marks.packed()
         self.written.labels = sorted(self._labels or ())
         return self.written
 
-    def _counted(self, rows: Iterable[Row], cut: Cut) -> Iterator[Row]:
+    def _counted(self, batches: Iterator[Batch], cut: Cut) -> Iterator[Batch]:
         written = self.written
-        for row in rows:
-            written.rows += 1
-            written.lines = row.line
+        for batch in batches:
+            written.rows += batch.rows
+            written.lines = batch.last_line
             if cut.label_at is not None and self._labels is not None:
-                cell = row.values[cut.label_at]
-                for label in cell if isinstance(cell, list) else (cell,):
-                    self._note_label(label)
-            yield row
+                cells = batch.column(cut.label_at)
+                for cell in dict.fromkeys(cells) if isinstance(batch, BlockBatch) else cells:
+                    for label in cell if isinstance(cell, list) else (cell,):
+                        self._note_label(label)
+            yield batch
 
     def _note_label(self, label: object) -> None:
         """Keep a new label, or give up on labels: too many or too long, so this is no label column."""
@@ -118,13 +126,12 @@ class SegmentWriting:
         if len(self._labels) > LABELS_MOST or len(text) > LABEL_CHARACTERS:
             self._labels = None
 
-    def _write_things(self, rows: Iterator[Row]) -> None:
+    def _write_things(self, batches: Iterator[Batch]) -> None:
         """A catalogue: one key, frames in file order, nobody's record."""
         key = self._key(NOBODY)
         part: list[bytes] = []
         size = 0
-        for row in rows:
-            packed = pack_row(row.line, row.values, row.raw)
+        for packed in (row for batch in batches for row in batch.packed()):
             part.append(packed)
             size += len(packed)
             if size >= FRAME_ROWS_BYTES:
@@ -133,39 +140,30 @@ class SegmentWriting:
         if part:
             self._frames.write(NOBODY, key, part)
 
-    def _write_each(self, rows: Iterator[Row]) -> None:
+    def _write_each(self, batches: Iterator[Batch]) -> None:
         """Each row is one person: a frame and a key for every row, in file order."""
         handles = RowHandles(self._handle_key)
-        for row in rows:
-            digest = row_digest(self._handle_key, row.values)
-            self._marks.add(digest)
-            handle = handles.of(digest)
-            self._frames.write(handle, self._key(handle), [pack_row(row.line, row.values, row.raw)])
-            self.written.units += 1
+        for batch in batches:
+            digests = batch.digests(self._digests)
+            self._marks.add_all(digests)
+            for digest, packed in zip(digests, batch.packed(), strict=True):
+                handle = handles.of(digest)
+                self._frames.write(handle, self._key(handle), [packed])
+            self.written.units += len(digests)
 
-    def _write_grouped(self, rows: Iterator[Row], unit_at: int) -> None:
+    def _write_grouped(self, batches: Iterator[Batch], unit_at: int) -> None:
         """Rows of one person together: partitioned by handle first, grouped in each partition after."""
         spool = Spool()
-        handles: dict[object, bytes] = {}
-        for row in rows:
-            name = row.values[unit_at]
-            handle = handles.get(name) if isinstance(name, str) else None
-            if handle is None:
-                handle = person_handle(self._handle_key, name)
-                if isinstance(name, str) and len(handles) < 1_000_000:
-                    handles[name] = handle
-            if name is None or name == "":
-                self.written.rows_without_unit += 1
-            self._marks.add(row_digest(self._handle_key, row.values))
-            spool.add(handle[0] % PARTITIONS, handle + pack_row(row.line, row.values, row.raw))
-        handles.clear()
-        for records in spool.partitions():
-            groups: dict[bytes, list[bytes]] = {}
-            for record in records:
-                groups.setdefault(record[:HANDLE_BYTES], []).append(record[HANDLE_BYTES:])
-            for handle, packed in groups.items():
-                self._frames.write(handle, self._key(handle), packed)
-            self.written.units += len(groups)
+        handles = PersonHandles(self._handle_key)
+        for batch in batches:
+            names = batch.column(unit_at)
+            self.written.rows_without_unit += sum(name is None or name == "" for name in names)
+            self._marks.add_all(batch.digests(self._digests))
+            spool.add_all(map(add, handles.of(names), batch.packed()))
+        del handles
+        for handle, packed in spool.groups(HANDLE_BYTES):
+            self._frames.write(handle, self._key(handle), packed)
+            self.written.units += 1
 
     def _key(self, handle: bytes) -> bytes:
         wrapped = self._known.get(handle)
@@ -178,12 +176,13 @@ class SegmentWriting:
         return key
 
 
-def insert_dataset_key(dataset: Dataset, wrapped: bytes) -> None:
-    """Keep the wrapped key of a new dataset."""
+def insert_dataset_key(dataset: Dataset, key: bytes) -> None:
+    """Wrap and keep the key of a new dataset."""
+    wrapped = vault.seal_key(dataset.tenant_id, key, place=dataset_place(dataset.pk))
     DatasetKey.objects.of(dataset.tenant_id).create(dataset=dataset, wrapped=wrapped)
 
 
-def insert_unit_keys(dataset: Dataset, keys: Sequence[tuple[bytes, bytes]]) -> None:
+def insert_unit_keys(dataset: Dataset, keys: Iterable[tuple[bytes, bytes]]) -> None:
     """Insert unit keys in bulk. COPY is refused under row-level security, so arrays are unnested."""
     pairs = iter(keys)
     with connection.cursor() as cursor:

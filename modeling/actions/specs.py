@@ -39,6 +39,7 @@ class JobSpec:
     protected: tuple[str, ...] = ()  # columns of the fairness report
     sweep_runs: float = 0.0  # expected number of runs; 0: one run
     audit: bool = False
+    dataset_version: int | None = None  # None: the newest
     priority: str = "normal"  # high | normal | low, among the tenant's own jobs
 
     def dump(self) -> dict[str, Any]:

@@ -103,6 +103,8 @@ def _run_to_an_end(lease: Lease, is_stopping: Callable[[], bool]) -> None:
         endings.pause(lease, seconds=time.monotonic() - started)
     except Interrupted:
         endings.give_back(lease, seconds=time.monotonic() - started)
+    except vault.KeysAway as away:  # nothing is wrong with the job: it goes on once its keys can be had
+        endings.give_back(lease, seconds=time.monotonic() - started, why=str(away.message))
     except (CoreError, Refusal) as error:
         endings.fail(lease, error, seconds=time.monotonic() - started)
 

@@ -60,7 +60,7 @@ def target_of(tenant: Tenant, model: str, task: str, kind: str) -> Target:
 
 def _under_rule(tenant: Tenant, target: Target, texts: list[str], names: list[str]) -> list[str]:
     """The texts as the model may see them, by the rule for calls by its own name; raises Refusal `personal_data`."""
-    policy = serving_route(tenant.pk, target.model).rules.personal_data
+    policy = serving_route(tenant.pk, target.model).rules.policy
     return list(async_to_sync(under_rule)(policy, texts, lambda at: names[at], tenant=str(tenant.pk)).texts)
 
 

@@ -117,7 +117,7 @@ async def _under_rule(tenant: Tenant, target: Target, messages: Turns) -> Turns:
     """The turns as the model may see them, by the rule for calls by its own name; raises Refusal `personal_data`."""
     route = await sync_to_async(serving_route)(tenant.pk, target.model)
     texts = [one["content"] for one in messages]
-    policy, whose = route.rules.personal_data, str(tenant.pk)
+    policy, whose = route.rules.policy, str(tenant.pk)
     screened = await under_rule(policy, texts, lambda at: f"messages[{at}].content", tenant=whose)
     return [one | {"content": text} for one, text in zip(messages, screened.texts, strict=True)]
 

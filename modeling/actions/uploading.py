@@ -1,11 +1,12 @@
-"""Uploads in parts: announce, add sealed parts, complete them into one file, cancel, expire."""
+"""Uploads in parts: announce, complete into one file without a copy, cancel; a completed one answers again."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import uuid
-from contextlib import closing
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import connection
 from django.db.models import Sum
@@ -13,36 +14,58 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from billing import limits
-from modeling.actions.files import NAME_CHARACTERS, add_file, check_purpose, stored_bytes
+from modeling.actions.files import (
+    NAME_CHARACTERS,
+    Announced,
+    check_purpose,
+    keep_file,
+    kept_content,
+    stored_bytes,
+)
 from modeling.models import File, Upload, UploadPart
 from saas.lib.errors import Conflict, NotFound, Refusal
-from tenants import audit, vault
+from tenants import audit, vault, vault_joined
 from tenants.audit import Actor
-from tenants.models import Tenant
+from tenants.models import Tenant, VaultObject
 from tenants.scope import TenantQuerySet, scope
 
-PART_BYTES_MOST = 64 << 20
-PARTS_MOST = 10_000
-_BLOCK_BYTES = 1 << 18
 _MIME_CHARACTERS = 120
 
 
+@dataclass(frozen=True)
+class Whole:
+    """What completing says of the file: checksums in hexadecimal ("" to leave one out), and how to read it."""
+
+    md5: str = ""
+    sha256: str = ""
+    reading: Mapping[str, str] = field(default_factory=dict)
+    personal_data: Mapping[str, Any] | str | None = None  # see personal_policy.declared_policy
+
+
 def begin(
-    tenant: Tenant, actor: Actor, *, name: str, purpose: str, size_bytes: int, mime_type: str
+    tenant: Tenant,
+    actor: Actor,
+    asked: Announced,
+    *,
+    mime_type: str = "",
+    part_bytes: int | None = None,
 ) -> Upload:
     """Announce a file of so many bytes; inside the tenant's scope. Raises Refusal and LimitReached."""
     limits.require_writable(tenant)
-    check_purpose(purpose)
+    check_purpose(asked.purpose)
     _one_at_a_time(tenant)
-    limits.require(tenant, "storage_bytes", stored_bytes(tenant) + announced_bytes(tenant) + size_bytes)
+    size = asked.size_bytes
+    limits.require(tenant, "storage_bytes", stored_bytes(tenant) + announced_bytes(tenant) + size)
     upload = Upload.objects.of(tenant).create(
-        name=name[-NAME_CHARACTERS:],
-        purpose=purpose,
-        size_bytes=size_bytes,
+        name=asked.name[-NAME_CHARACTERS:],
+        purpose=asked.purpose,
+        size_bytes=size,
         mime_type=mime_type[:_MIME_CHARACTERS],
+        part_bytes=part_bytes,
+        keep_seconds=asked.keep_seconds,
         created_by=actor.label[:200],
     )
-    audit.record(tenant, actor, "upload.created", upload, bytes=size_bytes, purpose=purpose)
+    audit.record(tenant, actor, "upload.created", upload, bytes=size, purpose=asked.purpose)
     return upload
 
 
@@ -54,10 +77,11 @@ def _one_at_a_time(tenant: Tenant) -> None:
 
 def announced_bytes(tenant: Tenant) -> int:
     """Bytes of the uploads that are under way."""
-    return int(_pending(tenant).aggregate(total=Sum("size_bytes"))["total"] or 0)
+    return int(pending(tenant).aggregate(total=Sum("size_bytes"))["total"] or 0)
 
 
-def _pending(tenant: Tenant) -> TenantQuerySet[Upload]:
+def pending(tenant: Tenant) -> TenantQuerySet[Upload]:
+    """The uploads that wait for parts; inside the scope."""
     return Upload.objects.of(tenant).filter(status=Upload.Status.PENDING, expires_at__gt=timezone.now())
 
 
@@ -70,7 +94,7 @@ def find_upload(tenant: Tenant, public_id: str) -> Upload:
 
 
 def require_pending(upload: Upload) -> None:
-    """Raise Conflict when an upload has ended or its hour is over."""
+    """Raise Conflict when an upload has ended or its time is over."""
     if upload.status != Upload.Status.PENDING:
         raise Conflict(
             _("This upload is %(status)s.") % {"status": upload.get_status_display()}, code="upload_ended"
@@ -79,68 +103,90 @@ def require_pending(upload: Upload) -> None:
         raise Conflict(_("This upload has expired. Begin a new one."), code="upload_expired")
 
 
-def _held(tenant: Tenant, upload: Upload) -> Upload:
-    """The upload's row, locked until the transaction ends: parts and the end come one after another."""
+def held(tenant: Tenant, upload: Upload) -> Upload:
+    """The pending upload's row, locked until the transaction ends: parts and the end come one after another."""
     row = Upload.objects.of(tenant).select_for_update().get(pk=upload.pk)
     require_pending(row)
     return row
 
 
-def add_part(tenant: Tenant, upload: Upload, writer: vault.VaultWriter) -> UploadPart:
-    """Keep a part that has streamed into `writer`; inside the scope. Raises Refusal and Conflict."""
-    row = _held(tenant, upload)
-    if writer.size_bytes == 0:
-        raise Refusal(_("The part is empty."), param="data", code="empty_part")
-    parts = UploadPart.objects.of(tenant).filter(upload=row)
-    there = parts.aggregate(total=Sum("size_bytes"))["total"] or 0
-    if there + writer.size_bytes > row.size_bytes:
-        raise Refusal(
-            _("The parts are larger than the %(bytes)s bytes that were announced.")
-            % {"bytes": row.size_bytes},
-            param="data",
-            code="upload_too_large",
-        )
-    if parts.count() >= PARTS_MOST:
-        raise Refusal(_("An upload has at most 10,000 parts."), param="data", code="too_many_parts")
-    stored = writer.finish()
-    return UploadPart.objects.of(tenant).create(upload=row, object=stored, size_bytes=stored.size_bytes)
+def complete(tenant: Tenant, actor: Actor, upload: Upload, part_ids: Sequence[str], whole: Whole) -> File:
+    """Make the parts, in this order, one file; outside of any scope.
 
-
-def complete(
-    tenant: Tenant, actor: Actor, upload: Upload, part_ids: list[str], *, md5: str, encoding: str = ""
-) -> File:
-    """Stream the parts in this order into one file; outside of any scope, since it may take minutes.
-
+    The parts become the file's content where they are: inspection reads them in order, and only a checksum makes this
+    call read them too. Called again with the same parts, as after a lost answer, it gives the same file.
     Raises Refusal when a part is missing or strange, or size or checksum is not as announced.
     """
     with scope(tenant):
+        if (made := _made_before(tenant, upload, part_ids)) is not None:
+            return made
         require_pending(upload)
         parts = _chosen(tenant, upload, part_ids)
-    digest = hashlib.md5(usedforsecurity=False)
-    with vault.create(tenant, "upload") as writer:
-        for part in parts:
-            _copy(part, writer, digest)
-        if md5 and not hmac.compare_digest(md5.lower(), digest.hexdigest()):
-            raise Refusal(_("The parts have another MD5 checksum."), param="md5", code="checksum_mismatch")
-        with scope(tenant):
-            row = _held(tenant, upload)
-            file = add_file(
-                tenant, actor, name=row.name, purpose=row.purpose, writer=writer, encoding=encoding
+    _check_whole(parts, whole)
+    if upload.purpose not in File.KEPT_AS_IS:
+        return _complete(tenant, actor, upload, parts, whole, None)
+    with vault.create(tenant, "upload") as copy:  # small, and read at any place by each slice of a batch
+        for part in parts.values():
+            for block in kept_content(part):
+                copy.write(block)
+        return _complete(tenant, actor, upload, parts, whole, copy)
+
+
+def _complete(
+    tenant: Tenant,
+    actor: Actor,
+    upload: Upload,
+    parts: Mapping[str, VaultObject],
+    whole: Whole,
+    copy: vault.VaultWriter | None,
+) -> File:
+    """The one transaction that makes the file; raises Conflict when a part was replaced meanwhile."""
+    with scope(tenant):
+        row = (
+            Upload.objects.of(tenant).select_for_update(of=("self",)).select_related("file").get(pk=upload.pk)
+        )
+        if (made := _made_before(tenant, row, list(parts))) is not None:
+            return made
+        require_pending(row)
+        rows = UploadPart.objects.of(tenant).filter(upload=row)
+        by_object = {part.object_id: part for part in rows}
+        objects = list(parts.values())
+        if any(one.pk not in by_object for one in objects):
+            raise Conflict(
+                _("A part was replaced meanwhile. Complete the upload again."), code="part_replaced"
             )
-            _end(tenant, row, Upload.Status.COMPLETED, file=file)
-            audit.record(tenant, actor, "upload.completed", row, file=file.public_id, parts=len(parts))
-            return file
+        asked = Announced(
+            row.name, row.purpose, row.size_bytes, whole.reading, row.keep_seconds, whole.personal_data
+        )
+        seal = copy.finish if copy is not None else lambda: vault_joined.join(tenant, objects)
+        file = keep_file(tenant, actor, asked, seal)
+        chosen = [by_object[one.pk] for one in objects]
+        for place, part in enumerate(chosen):
+            part.place = place
+            part.object = part.object if copy is not None else None  # the file owns it now
+        rows.bulk_update(chosen, ["place", "object"], batch_size=1000)
+        end(tenant, row, Upload.Status.COMPLETED, file=file)
+        audit.record(tenant, actor, "upload.completed", row, file=file.public_id, parts=len(parts))
+        return file
 
 
-def _chosen(tenant: Tenant, upload: Upload, part_ids: list[str]) -> list[UploadPart]:
+def _made_before(tenant: Tenant, upload: Upload, part_ids: Sequence[str]) -> File | None:
+    """The file of an upload that was completed with these parts before."""
+    placed = UploadPart.objects.of(tenant).filter(upload=upload).exclude(place=None).order_by("place")
+    made: File | None = upload.file
+    is_same = list(placed.values_list("public_id", flat=True)) == list(part_ids)
+    return made if is_same else None
+
+
+def _chosen(tenant: Tenant, upload: Upload, part_ids: Sequence[str]) -> dict[str, VaultObject]:
     rows = UploadPart.objects.of(tenant).filter(upload=upload).select_related("object")
-    known = {part.public_id: part for part in rows}
+    known = {part.public_id: part.object for part in rows if part.object is not None}
     if not part_ids or len(set(part_ids)) != len(part_ids) or any(one not in known for one in part_ids):
         raise Refusal(
             _("part_ids names this upload's parts, each once."), param="part_ids", code="invalid_parts"
         )
-    parts = [known[one] for one in part_ids]
-    size = sum(part.size_bytes for part in parts)
+    parts = {one: known[one] for one in part_ids}
+    size = sum(part.size_bytes for part in parts.values())
     if size != upload.size_bytes:
         raise Refusal(
             _("The parts have %(size)s bytes; %(announced)s were announced.")
@@ -151,41 +197,38 @@ def _chosen(tenant: Tenant, upload: Upload, part_ids: list[str]) -> list[UploadP
     return parts
 
 
-def _copy(part: UploadPart, writer: vault.VaultWriter, digest: hashlib._Hash) -> None:
-    """Decrypt a part block by block into the new object: nothing is in clear outside of memory."""
-    if part.object is None:
-        raise Conflict(_("This upload has ended."), code="upload_ended")
-    with closing(vault.open(part.object)) as source:
-        while block := source.read(_BLOCK_BYTES):
-            digest.update(block)
-            writer.write(block)
+def _check_whole(parts: Mapping[str, VaultObject], whole: Whole) -> None:
+    """Read everything once if a checksum is given; nothing is in clear outside of memory."""
+    wanted = {"md5": whole.md5, "sha256": whole.sha256}
+    digests = {name: hashlib.new(name, usedforsecurity=False) for name, given in wanted.items() if given}
+    if not digests:
+        return
+    for part in parts.values():
+        for block in kept_content(part):
+            for digest in digests.values():
+                digest.update(block)
+    for name, digest in digests.items():
+        if not hmac.compare_digest(wanted[name].lower(), digest.hexdigest()):
+            raise Refusal(
+                _("The parts together have another %(kind)s checksum.") % {"kind": name.upper()},
+                param=name,
+                code="checksum_mismatch",
+            )
 
 
 def cancel(tenant: Tenant, actor: Actor, upload: Upload) -> None:
     """End an upload and destroy its parts; inside the scope. Raises Conflict when it has ended."""
-    row = _held(tenant, upload)
-    _end(tenant, row, Upload.Status.CANCELLED)
+    row = held(tenant, upload)
+    end(tenant, row, Upload.Status.CANCELLED)
     audit.record(tenant, actor, "upload.cancelled", row)
 
 
-def _end(tenant: Tenant, upload: Upload, status: Upload.Status, *, file: File | None = None) -> None:
+def end(tenant: Tenant, upload: Upload, status: Upload.Status, *, file: File | None = None) -> None:
+    """Set an upload's last state and destroy the parts that no file took; inside the scope, its row locked."""
     Upload.objects.of(tenant).filter(pk=upload.pk).update(status=status, file=file)
     parts = UploadPart.objects.of(tenant).filter(upload=upload)
-    for part in parts.exclude(object=None).select_related("object"):
-        stored = part.object
-        UploadPart.objects.of(tenant).filter(pk=part.pk).update(object=None)
-        if stored is not None:
-            vault.destroy(stored)
-
-
-def expire(tenant_id: uuid.UUID, upload_id: uuid.UUID) -> None:
-    """End an upload whose hour is over and destroy its parts."""
-    with scope(tenant_id):
-        tenant = Tenant.objects.get(pk=tenant_id)
-        late = Upload.objects.of(tenant).filter(
-            pk=upload_id, status=Upload.Status.PENDING, expires_at__lte=timezone.now()
-        )
-        row = late.select_for_update().first()
-        if row is not None:
-            _end(tenant, row, Upload.Status.EXPIRED)
-            audit.record(tenant, audit.SYSTEM, "upload.expired", row)
+    left = list(parts.exclude(object=None).select_related("object"))
+    parts.update(object=None, checksum=b"")
+    for part in left:
+        if part.object is not None:
+            vault.destroy(part.object)

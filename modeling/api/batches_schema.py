@@ -1,11 +1,11 @@
-"""The JSON shapes of /v1/batches and /v1/uploads for the OpenAPI document."""
+"""The JSON shapes of /v1/batches for the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from modeling.api.files_schema import FILE, PURPOSE, listing, shape
-from modeling.models import Batch, Upload
+from modeling.api.files_schema import listing, shape
+from modeling.models import Batch
 
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "integer"}
@@ -56,24 +56,3 @@ BATCH = shape(
     },
 )
 BATCHES = listing(BATCH)
-UPLOAD = shape(
-    "upload",
-    {
-        "id": _TEXT,
-        "bytes": _NUMBER,
-        "created_at": _NUMBER,
-        "filename": _TEXT,
-        "purpose": PURPOSE,
-        "status": {"type": "string", "enum": list(Upload.Status.values)},
-        "expires_at": _NUMBER,
-        "file": {"anyOf": [FILE, {"type": "null"}]},
-    },
-)
-PART = shape("upload.part", {"id": _TEXT, "created_at": _NUMBER, "upload_id": _TEXT})
-PART_FORM = {
-    "multipart/form-data": {
-        "type": "object",
-        "properties": {"data": {"type": "string", "format": "binary"}},
-        "required": ["data"],
-    }
-}

@@ -195,6 +195,7 @@ def _ruled(tenant: Tenant, actor: Actor, endpoint: Endpoint, rules: dict[str, An
         endpoint.name,
         personal_data=rules.get("personal_data", endpoint.personal_data),
         log_days=rules.get("log_days", endpoint.log_days),
+        personal_kinds=rules.get("entities"),
         delete_predictions=rules["delete_predictions"],
     )
 

@@ -13,10 +13,13 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from modeling.actions import files
+from modeling.actions import declarations, files
 from modeling.actions.datasets import rebuild_content
-from modeling.api.files_schema import DATASET, DATASETS, DELETED, FILE, FILES, UPLOAD
+from modeling.api import dataset_schema
+from modeling.api.files_schema import DATASET, DATASET_DELETED, DATASETS, DELETED, FILE, FILES, UPLOAD
 from modeling.models import Dataset, DatasetVersion, File
+from modeling.serializers.dataset_schema import SchemaRequest, schema_body
+from modeling.serializers.uploads import keep_seconds
 from modeling.uploads import VaultUpload, VaultUploadHandler
 from saas.lib.errors import Conflict, NotFound, Refusal
 from saas.lib.http import cursor_page
@@ -44,7 +47,7 @@ def file_body(file: File) -> dict[str, Any]:
         "object": "file",
         "bytes": file.size_bytes,
         "created_at": int(file.created_at.timestamp()),
-        "expires_at": None,
+        "expires_at": None if file.expires_at is None else int(file.expires_at.timestamp()),
         "filename": file.name,
         "purpose": file.purpose,
         "status": file.status,
@@ -56,27 +59,40 @@ def inspected_body(tenant: Tenant, file: File) -> dict[str, Any]:
     """The file object with what inspection found: our own fields beside OpenAI's."""
     version = newest_version(tenant, file)
     found = {
-        "errors": file.errors,
-        "error_count": len(file.errors),
+        "format": file.format or None,
+        "reading": declarations.reading_said(file),
+        "read_as": {},
+        "errors": file.errors[:ERRORS_SHOWN],
+        "error_count": sum(file.errors_by_rule.values()) or len(file.errors),
         "dataset": None,
         "rows": None,
         "units": None,
+        "personal_data": None,
     }
     if version is not None:
-        found = {
+        found |= {
+            "read_as": read_as(version),
             "errors": version.errors[:ERRORS_SHOWN],
             "error_count": version.error_count,
-            "dataset": version.dataset.public_id,
+            "dataset": (version.dataset.merged_into or version.dataset).public_id,
             "rows": version.rows,
             "units": version.units,
+            "personal_data": version.personal_data or None,
         }
     return file_body(file) | found
 
 
+def read_as(version: DatasetVersion) -> dict[str, Any]:
+    """How a version's file was read, and why: `found` says declared, mark, likely (a guess) and the like."""
+    layout = version.schema.get("layout", {})
+    return {name: layout.get(name) for name in ("format", "encoding", "delimiter", "quote", "found")}
+
+
 def newest_version(tenant: Tenant, file: File) -> DatasetVersion | None:
-    """The newest version made of a file."""
-    rows = DatasetVersion.objects.of(tenant).filter(file=file).select_related("dataset")
-    return rows.order_by("-number").first()
+    """The newest version that inspection, another reading or another cut, made of a file alone."""
+    own = (DatasetVersion.Mode.FILE, DatasetVersion.Mode.CUT, DatasetVersion.Mode.READ)
+    rows = DatasetVersion.objects.of(tenant).filter(file=file, mode__in=own)
+    return rows.select_related("dataset__merged_into").order_by("-number").first()
 
 
 def live_files(tenant: Tenant) -> QuerySet[File]:
@@ -126,10 +142,7 @@ class FilesView(TenantAPIView):
             if not isinstance(upload, VaultUpload):
                 raise Refusal("Send a file in the form field `file`.", param="file", code="missing_file")
             form = cast(QueryDict, request.data)
-            if any(name.startswith("expires_after") for name in form):
-                raise Refusal(
-                    "Files do not expire here: delete them when they are done with.", param="expires_after"
-                )
+            keep = keep_seconds(form)
             with scope(tenant):
                 file = files.add_file(
                     tenant,
@@ -137,7 +150,9 @@ class FilesView(TenantAPIView):
                     name=upload.name or "file",
                     purpose=str(form.get("purpose", "")),
                     writer=upload.writer,
-                    encoding=str(form.get("encoding", "")),
+                    reading={name: str(form.get(name, "")) for name in declarations.FIELDS},
+                    keep_seconds=keep,
+                    personal_data=str(form.get("personal_data", "")),
                 )
                 return Response(file_body(file))
         finally:
@@ -173,7 +188,10 @@ class FileContentView(TenantAPIView):
         operation_id="files_content", responses={(200, "application/octet-stream"): OpenApiTypes.BINARY}
     )
     def get(self, request: Request, file_id: str) -> StreamingHttpResponse:
-        """The content, written again from the rows (those refused or erased are absent); of a batch, as it is."""
+        """The content, written again from the rows (those refused or erased are absent); of a batch, as it is.
+
+        What was packed comes unpacked, and the rows of a Parquet file come as JSON lines: the file name says so.
+        """
         tenant = caller(request).tenant
         with scope(tenant):
             file = get_file(tenant, file_id)
@@ -185,13 +203,20 @@ class FileContentView(TenantAPIView):
                 raise Conflict(
                     "This file is still being inspected. Try again in a moment.", code="not_processed"
                 )
+            if version is not None and (home := version.dataset.merged_into) is not None:
+                raise Refusal(
+                    f"This file's rows are part of the dataset {home.public_id} now.", status=410, code="gone"
+                )
             stored = file.object
         if is_kept and stored is not None:
             chunks = files.kept_content(stored)
         else:
             chunks = rebuild_content(cast(DatasetVersion, version))
         return attachment(
-            request._request, chunks, filename=file.name, content_type="application/octet-stream"
+            request._request,
+            chunks,
+            filename=files.content_name(file, version),
+            content_type="application/octet-stream",
         )
 
 
@@ -207,7 +232,7 @@ def dataset_body(tenant: Tenant, dataset: Dataset) -> dict[str, Any]:
         "created_at": int(dataset.created_at.timestamp()),
         "pack": dataset.pack,
         "task": dataset.task or None,
-        "columns": dataset.columns,
+        **schema_body(dataset, versions.first()),
         "unit": dataset.unit_column,
         "unit_fixed": dataset.unit_fixed,
         "is_catalogue": dataset.is_catalogue,
@@ -216,6 +241,8 @@ def dataset_body(tenant: Tenant, dataset: Dataset) -> dict[str, Any]:
                 "number": version.number,
                 "file": version.file.public_id if version.file else None,
                 "created_at": int(version.created_at.timestamp()),
+                "mode": version.mode,
+                "content_hash": version.content_hash,
                 "rows": version.rows,
                 "units": version.units,
                 "unit": version.unit_column,
@@ -256,6 +283,24 @@ class DatasetView(TenantAPIView):
             raise NotFound("There is no such dataset.", param="dataset_id")
         return Response(dataset_body(tenant, found))
 
+    @extend_schema(operation_id="datasets_delete", responses={200: OpenApiResponse(DATASET_DELETED)})
+    def delete(self, request: Request, dataset_id: str) -> Response:
+        """Delete the dataset with all its versions, and the files whose rows are in it; the rows are shredded."""
+        tenant = caller(request).tenant
+        found = dataset_schema.found_dataset(tenant, dataset_id)
+        files.delete_dataset(tenant, caller(request).actor, found)
+        return Response({"id": found.public_id, "object": "dataset", "deleted": True})
+
+    @extend_schema(
+        operation_id="datasets_declare", request=SchemaRequest, responses={200: OpenApiResponse(DATASET)}
+    )
+    def post(self, request: Request, dataset_id: str) -> Response:
+        """Say what is what: roles, unit of privacy, sensitive attributes, public bounds and categories."""
+        tenant = caller(request).tenant
+        dataset = dataset_schema.found_dataset(tenant, dataset_id)
+        declared = dataset_schema.declare(tenant, caller(request).actor, dataset, request.data)
+        return Response(dataset_body(tenant, declared))
+
 
 urlpatterns = [
     path("files", FilesView.as_view(), name="files"),
@@ -263,4 +308,5 @@ urlpatterns = [
     path("files/<str:file_id>/content", FileContentView.as_view(), name="file_content"),
     path("datasets", DatasetsView.as_view(), name="datasets"),
     path("datasets/<str:dataset_id>", DatasetView.as_view(), name="dataset"),
+    *dataset_schema.urlpatterns,
 ]

@@ -36,7 +36,9 @@ OBJECT = {200: OpenApiTypes.OBJECT}
 
 def jobs_of(tenant: Tenant) -> TenantQuerySet[Job]:
     """The tenant's jobs with what their bodies print."""
-    return Job.objects.of(tenant).select_related("file", "model_version", "tenant")
+    return Job.objects.of(tenant).select_related(
+        "file", "model_version", "tenant", "dataset_version__dataset"
+    )
 
 
 def find_job(tenant: Tenant, public_id: str) -> Job:

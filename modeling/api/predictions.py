@@ -87,6 +87,7 @@ class PredictionRulesView(TenantAPIView):
             request.auth.actor,
             personal_data=fields.get("personal_data", now.personal_data),
             log_days=fields.get("log_days", now.log_days),
+            personal_kinds=fields.get("entities"),
             delete_predictions=fields["delete_predictions"],
         )
         return Response(default_rules_body(changed))

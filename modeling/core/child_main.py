@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import ctypes
 import json
 import os
@@ -14,7 +13,9 @@ from collections.abc import Iterator
 from typing import Any
 
 _LENGTH = struct.Struct(">I")
-_READ_BYTES = 1 << 18
+_READ_BYTES = 1 << 20
+_FAST_FROM_BYTES = 1 << 20  # a smaller file is read before numpy is loaded
+_TRIM_EVERY = 32  # reads between two returns of free memory: the heap gets holes by pieces of ever other sizes
 _BATCH_ROWS = 512
 _BATCH_CHARACTERS = 1 << 19
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -27,15 +28,17 @@ def main() -> None:
     sys.path.extend(sys.argv[2:])
     import msgpack  # noqa: F401 - everything is imported before the limits close the door to files
 
-    from modeling.core import columns, tables, tables_csv, tables_jsonl  # noqa: F401
+    from modeling.core import columns, tables, tables_csv, tables_fast, tables_jsonl, text_encodings  # noqa: F401
 
-    for name in tables.ENCODINGS:
-        codecs.lookup(name)
+    text_encodings.prepare(settings["reading"]["encoding"])
+    size = settings["size"]  # of a Parquet file, which is read by ranges; None: the file streams
+    if size is not None:
+        from modeling.core import tables_parquet  # noqa: F401
+    beginning = _take(_FAST_FROM_BYTES) if size is None else b""
+    if len(beginning) >= _FAST_FROM_BYTES:
+        tables_fast.prepare()
     give_up_rights(settings["limits"])
-    try:
-        _work(settings["reading"])
-    except MemoryError:
-        os._exit(3)
+    work(settings["reading"], beginning, size)
 
 
 def give_up_rights(limits: dict[str, Any]) -> None:
@@ -47,6 +50,12 @@ def give_up_rights(limits: dict[str, Any]) -> None:
         if libc.unshare(_CLONE_NEWNET) != 0:  # an ordinary user needs a namespace of users around it
             libc.unshare(_CLONE_NEWUSER | _CLONE_NEWNET)
         libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    close_doors(limits)
+
+
+def close_doors(limits: dict[str, Any]) -> None:
+    """The limits alone: memory, CPU seconds, and no file, process or socket from here on."""
+    if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (limits["cpu_seconds"], limits["cpu_seconds"] + 1))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -58,8 +67,22 @@ def give_up_rights(limits: dict[str, Any]) -> None:
     )  # 0, 1 and 2 are taken: no socket, no file can be opened
 
 
-def _chunks() -> Iterator[bytes]:
-    while data := os.read(0, _READ_BYTES):
+def _take(size: int) -> bytes:
+    """So many bytes of standard input as they are; fewer only at its end."""
+    parts = bytearray()
+    while len(parts) < size and (data := os.read(0, size - len(parts))):
+        parts += data
+    return bytes(parts)
+
+
+def _chunks(beginning: bytes) -> Iterator[bytes]:
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    number = 0
+    yield beginning
+    while data := _take(_READ_BYTES):
+        number += 1
+        if trim is not None and number % _TRIM_EVERY == 0:
+            trim(0)
         yield data
 
 
@@ -72,15 +95,42 @@ def _send(message: dict[str, Any]) -> None:
         view = view[os.write(1, view) :]
 
 
-def _work(settings: dict[str, Any]) -> None:
+def _ask(at: int, size: int) -> bytes:
+    """A range of the file, from the parent."""
+    _send({"kind": "range", "at": at, "size": size})
+    data = _take(size)
+    if len(data) < size:
+        os._exit(4)  # the parent has gone
+    return data
+
+
+def _open(beginning: bytes, size: int | None, reading: Any, findings: Any) -> Any:
+    """The table: by ranges of a Parquet file of `size` bytes, else from the stream."""
+    from modeling.core import tables
+
+    if size is None:
+        return tables.open_table(_chunks(beginning), reading, findings)
+    from modeling.core import child_ranges, tables_parquet
+
+    return tables_parquet.ParquetTable(child_ranges.RangedFile(size, _ask), reading, findings)
+
+
+def work(settings: dict[str, Any], beginning: bytes, size: int | None) -> None:
+    """Read the file and send what is in it; out of memory, the process ends."""
+    try:
+        _work(settings, beginning, size)
+    except MemoryError:
+        os._exit(3)
+
+
+def _work(settings: dict[str, Any], beginning: bytes, size: int | None) -> None:
     from modeling.core import tables
 
     budget = tables.Budget(**settings.pop("budget"))
     findings = tables.Findings()
     try:
-        table = tables.open_table(_chunks(), tables.Reading(**settings, budget=budget), findings)
-        rows = _stream(table)
-        count = _send_rows(rows, budget.rows)
+        table = _open(beginning, size, tables.Reading(**settings, budget=budget), findings)
+        count = _send_pieces(_stream(table), budget.rows)
     except tables.FileRefused as refused:
         error = refused.error
         _send({"kind": "refused", "error": [error.line, error.column, error.rule, error.fix]})
@@ -92,38 +142,53 @@ def _work(settings: dict[str, Any]) -> None:
 
 
 def _stream(table: Any) -> Iterator[Any]:
-    """Send the head once enough rows are sampled, then hand on every row, the sampled ones first."""
+    """Send the head once enough rows are sampled, then hand on every piece, the sampled ones first."""
     from modeling.core import columns, tables
 
-    rows, sample, size = iter(table), [], 0
-    for row in rows:
-        sample.append(row)
-        size += sum(len(value) if isinstance(value, str) else 64 for value in row.values)
-        if len(sample) >= tables.SAMPLE_ROWS or size >= tables.SAMPLE_BYTES:
-            break
-    facts = columns.measure(table.layout.columns, [row.values for row in sample])
+    pieces, held, sample, size = _pieces(table), [], [], 0
+    for piece in pieces:
+        held.append(piece)
+        for row in (piece,) if isinstance(piece, tables.Row) else piece.rows():
+            sample.append(row.values)
+            size += sum(len(value) if isinstance(value, str) else 64 for value in row.values)
+            if len(sample) >= tables.SAMPLE_ROWS or size >= tables.SAMPLE_BYTES:
+                break
+        else:
+            continue
+        break
+    facts = columns.measure(table.layout.columns, sample)
     _send({"kind": "head", "layout": table.layout.as_json(), "facts": [fact.as_json() for fact in facts]})
-    yield from sample
     del sample
-    yield from rows
+    yield from held
+    del held
+    yield from pieces
 
 
-def _send_rows(rows: Iterator[Any], most: int) -> int:
+def _pieces(table: Any) -> Iterator[Any]:
+    """Rows, and blocks of rows where the table gives them."""
+    pieces = getattr(table, "pieces", None)
+    return pieces() if pieces is not None else iter(table)
+
+
+def _send_pieces(pieces: Iterator[Any], most: int) -> int:
     from modeling.core import tables
 
     batch: list[Any] = []
     size = count = 0
-    for row in rows:
-        batch.append((row.line, row.values, row.raw))
-        count += 1
+    for piece in pieces:
+        is_row = isinstance(piece, tables.Row)
+        count += 1 if is_row else len(piece)
         if count > most:
             raise tables.refuse("file_too_large", f"Split the file: one may hold {most:,} rows.")
-        size += sum(len(value) if isinstance(value, str) else 256 for value in row.values) + len(
-            row.raw or ""
-        )
-        if len(batch) >= _BATCH_ROWS or size >= _BATCH_CHARACTERS:
+        if is_row:
+            batch.append((piece.line, piece.values, piece.raw))
+            size += sum(len(value) if isinstance(value, str) else 256 for value in piece.values)
+            size += len(piece.raw or "")
+        if batch and (not is_row or len(batch) >= _BATCH_ROWS or size >= _BATCH_CHARACTERS):
             _send({"kind": "rows", "rows": batch})
             batch, size = [], 0
+        if not is_row:
+            _send({"kind": "block", "block": piece.packed()})
     if batch:
         _send({"kind": "rows", "rows": batch})
     return count

@@ -13,7 +13,8 @@ Spans = Iterator[tuple[int, int]]
 
 _CARD = re.compile(
     r"(?<!\w)(?<!\d[.,])(?:[2-6]\d{3}([ -]?)\d{4}\1\d{4}\1\d{4}(?:\1\d{3})?|3[47]\d{2}([ -]?)\d{6}\2\d{5}"
-    r"|3[0689]\d{2}([ -]?)\d{6}\3\d{4}|[456]\d{12})(?!\w|[-.,]\d)"
+    r"|3[0689]\d{2}([ -]?)\d{6}\3\d{4}|[456]\d{12})(?!\w|[-.,]\d)",
+    re.ASCII,
 )
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}[ -]?(?=[A-Za-z0-9]{4})")
 _IBANS = """
@@ -25,6 +26,16 @@ _IBANS = """
 """  # signs by country, as the registry has them
 _IBAN_LENGTHS = {written[:2]: int(written[2:]) for written in _IBANS.split()}
 _NEAR = 40  # characters before a number in which its name has to stand
+_MARGIN = 18  # signs of an id before its first or behind its last digit
+_RUN = re.compile(r"\d(?:[^\d\n]{0,5}\d){3,}")
+_FEWEST_DIGITS = {
+    "us.ssn": 9, "gb.nhs": 10, "cn.ric": 17, "fr.nir": 13, "de.idnr": 11, "es.dni": 8, "es.nie": 7,
+    "it.codicefiscale": 7,
+    "nl.bsn": 9, "in_.aadhaar": 12, "br.cpf": 11, "ca.sin": 9, "au.tfn": 9, "pl.pesel": 11, "se.personnummer": 10,
+    "fi.hetu": 9, "dk.cpr": 10, "no.fodselsnummer": 11, "kr.rrn": 13, "ch.ssn": 13, "be.nn": 11, "jp.in_": 12,
+    "ie.pps": 7,
+    "mx.curp": 7, "za.idnr": 13,
+}  # fmt: skip
 _BEFORE, _AFTER = r"(?<![\w+])(?<!\d[-.,/])", r"(?!\w|[-./]\d)"
 
 
@@ -39,7 +50,7 @@ class _Rule:
 
     @property
     def pattern(self) -> re.Pattern[str]:
-        return re.compile(f"{_BEFORE}(?:{self.shape}){_AFTER}")
+        return re.compile(f"{_BEFORE}(?:{self.shape}){_AFTER}", re.ASCII)
 
 
 _SSN = r"ssn|social[ _-]?security|soc\.? ?sec"
@@ -50,6 +61,8 @@ _RULES = (
     _Rule(r"\d{3}[ -]?\d{3}[ -]?\d{4}", "gb.nhs", r"nhs"),
     _Rule(r"[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d{2} ?\d{2} ?\d{2} ?[A-D]", ""),
     _Rule(r"\d{17}[\dXx]", "cn.ric"),
+    _Rule(r"\d{17}[\dXx]|\d{15}", "", r"身份证|身分證|证件号|居民证"),
+    _Rule(r"[A-Z]{1,2}\d{7,8}", "", r"护照|護照|通行证"),
     _Rule(r"[12] ?\d{2} ?\d{2} ?(?:\d{2}|2[AB]) ?\d{3} ?\d{3} ?\d{2}", "fr.nir"),
     _Rule(r"\d{2} \d{3} \d{3} \d{3}", "de.idnr"),
     _Rule(r"\d{11}", "de.idnr", r"steuer|tax ?id|idnr|\btin\b"),
@@ -87,10 +100,14 @@ _RULES = (
 
 
 @cache
-def _compiled() -> tuple[tuple[re.Pattern[str], Any, re.Pattern[str] | None], ...]:
-    """Rules ready to use, made with the first text: the modules of check digits cost some megabytes."""
+def _compiled() -> tuple[tuple[int, re.Pattern[str], Any, re.Pattern[str] | None], ...]:
+    """Rules ready to use, made with the first text: the modules of check digits cost some megabytes.
+
+    Each with the fewest digits that a number of its country has, so that a date costs next to nothing.
+    """
     return tuple(
         (
+            _FEWEST_DIGITS.get(rule.check, 4) if rule.check else 4,
             rule.pattern,
             import_module(f"stdnum.{rule.check}") if rule.check else None,
             re.compile(rule.name, re.IGNORECASE) if rule.name else None,
@@ -101,16 +118,31 @@ def _compiled() -> tuple[tuple[re.Pattern[str], Any, re.Pattern[str] | None], ..
 
 def national_ids(text: str) -> Spans:
     """National ids, tax and social security numbers, passports and driving licences."""
-    spans = []
-    for pattern, check, name in _compiled():
-        if name is not None and name.search(text) is None:
+    spans = [span for start, end, digits in _dense(text) for span in _ids_in(text, start, end, digits)]
+    yield from sorted(set(spans), key=lambda span: (span[0], -span[1]))
+
+
+def _dense(text: str) -> Iterator[tuple[int, int, int]]:
+    """(start, end, digits) of each run of four digits or more with at most five other signs between two of them."""
+    for found in _RUN.finditer(text):
+        yield found.start(), found.end(), sum(map(found[0].count, "0123456789"))
+
+
+def _ids_in(text: str, start: int, end: int, digits: int) -> Iterator[tuple[int, int]]:
+    left, right = max(0, start - _MARGIN), min(len(text), end + _MARGIN)
+    before: str | None = None
+    for fewest, pattern, check, name in _compiled():
+        if digits < fewest:
             continue
-        for found in pattern.finditer(text):
+        if name is not None:
+            before = text[max(0, left - _NEAR) : end] if before is None else before
+            if name.search(before) is None:
+                continue
+        for found in pattern.finditer(text, left, right):
             if name is not None and not name.search(text, max(0, found.start() - _NEAR), found.start()):
                 continue
             if check is None or check.is_valid(found[0].replace(" ", "")):
-                spans.append(found.span())
-    yield from sorted(spans, key=lambda span: (span[0], -span[1]))
+                yield found.span()
 
 
 def cards(text: str) -> Spans:

@@ -9,13 +9,16 @@ from typing import Any
 
 Spans = Iterator[tuple[int, int]]
 
-_RUN = re.compile(r"(?<![\w.,+#-])(?:\+|\()?\d[\d ().\-/+]*\d")
+_RUN = re.compile(r"(?<![\w.,+#-])(?:\+|\()?\d[\d ().\-/+]*\d", re.ASCII)  # Chinese signs may stand before it
 _GROUP = re.compile(r"\d+")
 _NAMED = re.compile(
     r"\b(?:tel|telephone|phone|mobile|mob|cell|fax|call|calls|called|ring|rang|dial|whatsapp|sms|text me|telefon|handy"
     r"|mobil|mobilnummer|rufnummer|tél|téléphone|portable|teléfono|móvil|celular|llame|cellulare|telefono|telefoon"
     r"|reach me|call-?back|電話|电话|手机)(?!\w)[^\d\n]{0,25}\Z",
     re.IGNORECASE,
+)
+_NAMED_CHINESE = re.compile(
+    r"(?:电话|電話|手机|手機|联系方式|座机|致电|拨打|来电|微信|传真|热线)[^\d\n]{0,12}\Z"
 )
 _NEAR = 45
 _TRUNK = (
@@ -38,7 +41,7 @@ _TRUNK = (
     "FI",
     "KR",
 )
-_MOBILE = re.compile(r"07\d{9}|0[67]\d{8}|01[5-7]\d{8,9}|04\d{8}")
+_MOBILE = re.compile(r"1[3-9]\d{9}|07\d{9}|0[67]\d{8}|01[5-7]\d{8,9}|04\d{8}")
 _FEWEST, _MOST = 7, 15  # digits
 _CHECKS_A_THOUSAND = (
     40  # looks into numbering plans per 1,000 characters; what is not looked up counts as a phone
@@ -93,7 +96,7 @@ def _longest(text: str, groups: Sequence[tuple[int, int]], at: int, plans: _Plan
     start = groups[at][0]
     is_international = text[max(0, start - 2) : start].strip("( ").endswith("+")
     is_first = at == 0 or start - groups[at - 1][1] > 1
-    is_named = is_first and _NAMED.search(text[max(0, start - _NEAR) : start]) is not None
+    is_named = is_first and _is_named(text[max(0, start - _NEAR) : start])
     for number, found in reversed(candidates):
         if _is_phone(found, plans, is_international=is_international, is_first=is_first, is_named=is_named):
             return number
@@ -101,6 +104,12 @@ def _longest(text: str, groups: Sequence[tuple[int, int]], at: int, plans: _Plan
     return (
         whole[-1] if is_international and whole else None
     )  # a + and as many digits: in no plan, but meant as one
+
+
+def _is_named(before: str) -> bool:
+    """Whether the words before a number call it a phone's."""
+    found = _NAMED.search(before) or (None if before.isascii() else _NAMED_CHINESE.search(before))
+    return found is not None
 
 
 def _is_phone(
@@ -119,6 +128,8 @@ def _is_phone(
     if len(parts) == 1:
         return _MOBILE.fullmatch(digits) is not None and plans.has(digits, _TRUNK)
     shape = tuple(map(len, parts))
+    if shape == (3, 4, 4) and _MOBILE.fullmatch(digits):
+        return plans.has(digits, ("CN",))
     if shape in ((3, 3, 4), (1, 3, 3, 4)) and (len(shape) == 3 or digits[0] == "1"):
         return plans.has(digits, ("US",))
     if digits[0] == "0" and 9 <= len(digits) <= 12 and len(parts[0]) > 1:

@@ -12,7 +12,7 @@ _LOCAL = re.compile(r"[\w!#$%&*+/=?^`{|}~-][\w.!#$%&'*+/=?^`{|}~-]{0,63}\Z")
 _DOMAIN = re.compile(r"(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _LOGIN = re.compile(r"://[^\s/@:?#]{1,64}(?::[^\s/@]{0,128})?@[^\s\"'<>)\]]{1,256}")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,15}\Z")
-_V4 = re.compile(r"(?<![\w.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\w|\.\d)")
+_V4 = re.compile(r"(?<![\w.])\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\w|\.\d)", re.ASCII)
 _V6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:]{1,40}(?:\d{1,3}\.\d{1,3}\.\d{1,3})?(?![\w:])")
 _VERSION = re.compile(r"\b(?:v|ver|version|release|section|clause|firmware)\.? ?\Z", re.IGNORECASE)
 
@@ -32,6 +32,9 @@ _BIRTH = (
     r"|geburtstag|née?|née? le|date de naissance|fecha de nacimiento|nacid[oa]|nat[oa]|data di nascita"
     r"|data de nascimento|geboortedatum|geboren op|fødselsdato|födelsedatum)(?!\w)|出生日期|生年月日)"
 )
+_BIRTH_WORDS = ("birth", "born", "dob", "d.o", "d o", "d. o", "gebo", "geb.", "geburt", "né", "naiss", "naci",
+    "nat", "nasc", "fød",
+                "föd", "出生", "生年")  # fmt: skip
 _BORN = re.compile(
     rf"{_BIRTH}[^\w\n]{{0,4}}(?:(?:is|was|on|am|le|el|il|em|op|den|the|at|in|of|del|:)[^\w\n]{{1,3}}){{0,2}}"
     rf"({_DATE})",
@@ -55,6 +58,10 @@ _RECORD_SURE = re.compile(
     re.IGNORECASE,
 )
 _RECORD_DIGITS = 4
+_RECORD_WORDS = ("mrn", "empi", "ipp", "nhc", "urn", "uhid", "record", "hospital", "patient", "chart", "case",
+    "member", "beneficiary",
+                 "policyholder", "krankenakte", "fall", "akten", "dossier", "historia", "cartella",
+                 "patië")  # fmt: skip
 
 _POSTCODE = r"[A-Z]{1,2}\d[A-Z\d]? ?\d[ABD-HJLNP-UW-Z]{2}(?!\w)"
 _TOWN = (
@@ -82,6 +89,18 @@ _BOX = re.compile(r"\bP\.? ?O\.? ?Box \d{1,6}\b", re.IGNORECASE)
 _BRITISH = re.compile(rf"(?<![\w-])(?:[^\W\d_][\w .'-]{{0,30}}, ?)?(?-i:{_POSTCODE})")
 
 
+_POSTCODE_ALONE = re.compile(rf"(?<![\w-]){_POSTCODE}")
+_BY_WORDS = (  # patterns that are only tried where one of these words is
+    (_BEHIND, ("straße", "strasse", "str.", "weg ", "platz", "allee", "gasse", "damm", "ufer", "straat", "laan",
+    "plein", "gracht",
+               "vägen", "gatan")),
+    (_ROMANCE, ("rue ", "avenue ", "boulevard ", "place ", "chemin ", "impasse ", "quai ", "allée ", "calle ",
+    "avenida ", "avda",
+                "paseo ", "plaza ", "via ", "viale ", "piazza ", "corso ", "rua ", "largo ")),
+    (_BOX, ("box",)),
+)  # fmt: skip
+
+
 def emails(text: str) -> Spans:
     """name@example.com: from each @ to both sides."""
     at = text.find("@")
@@ -99,6 +118,8 @@ def _local(before: str) -> int | None:
     """Where the part in front of the @ starts; None when there is none. One step a character."""
     at = len(before)
     while at and (before[at - 1].isalnum() or before[at - 1] in "_.!#$%&'*+/=?^`{|}~-"):
+        if "\u4e00" <= before[at - 1] <= "\u9fff" and at < len(before):
+            break  # 邮箱anna@example.com
         at -= 1
     while at < len(before) and before[at] in "'./=|`{":
         at += 1
@@ -140,12 +161,18 @@ def _v6(text: str) -> Spans:
 
 def births(text: str) -> Spans:
     """A date right after (or before) words that call it a date of birth; other dates are left alone."""
+    small = text.lower()
+    if not any(word in small for word in _BIRTH_WORDS):
+        return
     spans = [found.span(1) for pattern in (_BORN, _BORN_AFTER) for found in pattern.finditer(text)]
     yield from sorted(spans)
 
 
 def record_numbers(text: str) -> Spans:
     """Numbers that are called a medical record's, a patient's or a member's."""
+    small = text.lower()
+    if not any(word in small for word in _RECORD_WORDS):
+        return
     for found in _RECORD.finditer(text):
         digits = sum(sign.isdigit() for sign in found[1])
         if digits >= _RECORD_DIGITS and _RECORD_SURE.search(text, found.start(), found.start(1)):
@@ -154,6 +181,9 @@ def record_numbers(text: str) -> Spans:
 
 def addresses(text: str) -> Spans:
     """Street and number, post box, and British postcodes."""
-    patterns = (_AHEAD, _BEHIND, _ROMANCE, _BOX, _BRITISH)
-    spans = [found.span() for pattern in patterns for found in pattern.finditer(text)]
+    small = text.lower()
+    patterns = [pattern for pattern, words in _BY_WORDS if any(word in small for word in words)]
+    if _POSTCODE_ALONE.search(text) is not None:
+        patterns.append(_BRITISH)
+    spans = [found.span() for pattern in (_AHEAD, *patterns) for found in pattern.finditer(text)]
     yield from sorted(spans, key=lambda span: (span[0], -span[1]))

@@ -106,12 +106,14 @@ def key_id(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def statement(subjects: Mapping[str, str], predicate: Mapping[str, Any]) -> dict[str, Any]:
+def statement(
+    subjects: Mapping[str, str], predicate: Mapping[str, Any], *, predicate_type: str = PREDICATE_TYPE
+) -> dict[str, Any]:
     """An in-toto Statement v1 about files by name and SHA-256."""
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in subjects.items()],
-        "predicateType": PREDICATE_TYPE,
+        "predicateType": predicate_type,
         "predicate": dict(predicate),
     }
 
@@ -147,7 +149,9 @@ def _refuse_floats(value: Any) -> None:
         _refuse_floats(one)
 
 
-def open_envelope(envelope: Any, *, pinned: bytes | None = None) -> Signed:
+def open_envelope(
+    envelope: Any, *, pinned: bytes | None = None, predicate_type: str = PREDICATE_TYPE
+) -> Signed:
     """Check an envelope's form and signature, against the pinned raw key when one is given; raises BrokenReceipt."""
     _require_keys(envelope, {"payload", "payloadType", "signatures"}, "The envelope")
     if envelope["payloadType"] != PAYLOAD_TYPE:
@@ -168,17 +172,17 @@ def open_envelope(envelope: Any, *, pinned: bytes | None = None) -> Signed:
         Ed25519PublicKey.from_public_bytes(raw).verify(_bytes(signature["sig"], "signature"), signed)
     except (InvalidSignature, ValueError):
         raise BrokenReceipt("The signature does not belong to this content: something was changed.") from None
-    return Signed(_content(payload), str(signature["keyid"]), raw)
+    return Signed(_content(payload, predicate_type), str(signature["keyid"]), raw)
 
 
-def _content(payload: bytes) -> dict[str, Any]:
+def _content(payload: bytes, predicate_type: str) -> dict[str, Any]:
     try:
         found = decode(payload)
     except (ValueError, RecursionError):
         raise BrokenReceipt("The payload is not JSON.") from None
     _require_keys(found, {"_type", "subject", "predicateType", "predicate"}, "The statement")
-    if found["_type"] != STATEMENT_TYPE or found["predicateType"] != PREDICATE_TYPE:
-        raise BrokenReceipt("The statement is not about a training run of ours.")
+    if found["_type"] != STATEMENT_TYPE or found["predicateType"] != predicate_type:
+        raise BrokenReceipt("The statement is not about what was expected, such as a training run of ours.")
     return dict(found)
 
 

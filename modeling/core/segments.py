@@ -3,14 +3,16 @@
 Layout of the plaintext of a segments object: MAGIC, then frames of handle (16) | nonce (12) | length (u32) |
 AES-256-GCM ciphertext and tag. A frame's place (tenant | dataset | version | segment number) and handle are bound in,
 so that frames cannot be moved, renamed or swapped. The object around them is a sealed stream, which also shows a cut
-tail. A frame's plaintext is msgpack rows [line, values, raw]; rows of one unit stand in adjacent frames.
+tail. A frame's plaintext is msgpack rows; rows of one unit stand in adjacent frames. A row is [line, values, raw], or,
+since version 2, a row of CSV as it stands in its file: [line, text, marks] with delimiter and quotation mark as marks,
+and a fourth element when the text, then with its line end, is not what `render` writes.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Protocol
 
@@ -19,8 +21,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from modeling.core.tables import Row
+from modeling.core.tables_fast import Block, cut_line
 
-MAGIC: Final = b"CLSEG\x01"
+MAGIC: Final = b"CLSEG\x02"
+_READABLE: Final = (b"CLSEG\x01", MAGIC)
 HANDLE_BYTES: Final = 16
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
@@ -91,7 +95,8 @@ class KeyRing:
 
     def make(self, handle: bytes) -> tuple[bytes, bytes]:
         """A fresh unit key and its wrapped form (60 bytes)."""
-        key, nonce = self._random.take(KEY_BYTES), self._random.take(NONCE_BYTES)
+        drawn = self._random.take(KEY_BYTES + NONCE_BYTES)
+        key, nonce = drawn[:KEY_BYTES], drawn[KEY_BYTES:]
         return key, nonce + self._cipher.encrypt(nonce, key, self._bound + handle)
 
     def open(self, handle: bytes, wrapped: bytes) -> bytes:
@@ -113,12 +118,9 @@ class FrameWriter:
         self._pending_bytes = 0
         self.segments = 0
 
-    def write(self, handle: bytes, key: bytes, rows: Sequence[bytes]) -> None:
+    def write(self, handle: bytes, key: bytes, rows: Iterable[bytes]) -> None:
         """Seal a unit's packed rows under its key, in frames of about a mebibyte of plaintext."""
         cipher = AESGCM(key)
-        if len(rows) == 1:
-            self._frame(cipher, handle, rows[0])
-            return
         part: list[bytes] = []
         size = 0
         for row in rows:
@@ -147,7 +149,7 @@ class FrameWriter:
 
 def read_frames(source: BinaryIO) -> Iterator[Frame]:
     """The frames of a segments object in order, still sealed. Raises SegmentBroken on a broken layout."""
-    if _exactly(source, len(MAGIC)) != MAGIC:
+    if _exactly(source, len(MAGIC)) not in _READABLE:
         raise SegmentBroken("These are no segments of a known format.")
     segment = 0
     while head := _exactly(source, _HEAD.size):
@@ -197,9 +199,22 @@ def pack_row(line: int, values: Sequence[Any], raw: str | None) -> bytes:
     return _PACKER.pack((line, values, raw))  # type: ignore[no-any-return]
 
 
+def pack_texts(block: Block, lines: Sequence[str]) -> list[bytes]:
+    """The rows of a block, whose `lines()` these are, as they stand in a frame."""
+    pack, marks = _PACKER.pack, block.delimiter + block.quote
+    packed = [pack((number, line, marks)) for number, line in enumerate(lines, block.line)]
+    for at in block.raw:
+        packed[at] = pack((block.line + at, lines[at] + block.newline, marks, True))
+    return packed
+
+
 def unpack_rows(plain: bytes) -> Iterator[Row]:
     """The rows of a frame's plaintext."""
     unpacker = msgpack.Unpacker(raw=False, strict_map_key=False, max_buffer_size=MOST_FRAME_BYTES)
     unpacker.feed(plain)
-    for line, values, raw in unpacker:
-        yield Row(line, values, raw)
+    for line, values, *rest in unpacker:
+        if isinstance(values, str):
+            cells = cut_line(values.rstrip("\r\n") if rest[1:] else values, rest[0][0], rest[0][1:])
+            yield Row(line, cells, values if rest[1:] else None)
+        else:
+            yield Row(line, values, rest[0])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modeling.core.tables import Findings, Layout, Lines, Reading, Row, RowError, RowRefused, refuse
+from modeling.core.file_errors import Findings, RowError, RowRefused, refuse
+from modeling.core.tables import Layout, Reading, Row
+from modeling.core.text_lines import Lines
 
 ROLES = ("system", "developer", "user", "assistant", "tool")
 MESSAGES = "messages"
@@ -160,7 +162,7 @@ def check_messages(messages: Any) -> None:
 class JsonTable:
     """The rows of a JSONL file; the first good object names the columns."""
 
-    def __init__(self, lines: Lines, reading: Reading, findings: Findings) -> None:
+    def __init__(self, lines: Lines, reading: Reading, findings: Findings, found: Mapping[str, str]) -> None:
         self._lines = lines
         self._budget = reading.budget
         self._findings = findings
@@ -177,6 +179,7 @@ class JsonTable:
             columns=columns,
             style=style,
             lead=lines.mark,
+            found=found,
         )
         self._first = self._row(first, self._text)
 

@@ -1,4 +1,4 @@
-from django.db import migrations
+from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
@@ -8,4 +8,30 @@ class Migration(migrations.Migration):
         ('tenants', '0004_objects'),
     ]
 
-    operations: list[object] = []
+    operations = [
+        migrations.AddField(
+            model_name='file',
+            name='errors_by_rule',
+            field=models.JSONField(default=dict),
+        ),
+        migrations.AddField(
+            model_name='file',
+            name='reading',
+            field=models.JSONField(default=dict),
+        ),
+        migrations.AddField(
+            model_name='inspection',
+            name='rows_done',
+            field=models.BigIntegerField(default=0),
+        ),
+        migrations.AddField(
+            model_name='inspection',
+            name='bytes_done',
+            field=models.BigIntegerField(default=0),
+        ),
+        migrations.AddField(
+            model_name='inspection',
+            name='kept_until',
+            field=models.DateTimeField(null=True),
+        ),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import ClassVar
 
 from django.db import models
@@ -22,8 +23,8 @@ def dataset_id() -> str:
 
 
 class File(TenantOwned):
-    """What was uploaded. `object` is the raw stream until inspection has rewritten it per person, then null; files of
-    batches keep it."""
+    """What was uploaded. `object` is the raw stream until inspection has rewritten it per person, then null; a refused
+    file keeps it for a day, to be read in another way, and files of batches keep it."""
 
     class Status(models.TextChoices):
         """The three states of OpenAI's file object."""
@@ -46,16 +47,22 @@ class File(TenantOwned):
     name = models.CharField(max_length=255)
     purpose = models.CharField(max_length=12, choices=Purpose.choices)
     format = models.CharField(max_length=8, blank=True)  # csv | jsonl, known after inspection
-    encoding = models.CharField(max_length=16, blank=True)  # as declared by the uploader; "" = guess
+    encoding = models.CharField(max_length=16, blank=True)  # declared before `reading` was kept
+    reading = models.JSONField(default=dict)  # declared: encoding, delimiter, quote, format; absent = guess
+    personal_data = models.JSONField(
+        default=dict
+    )  # declared: entities, columns; absent = the tenant's policy
     size_bytes = models.BigIntegerField()
     status = models.CharField(max_length=12, choices=Status.choices, default=Status.UPLOADED)
     status_details = models.CharField(max_length=500, blank=True)
     errors = models.JSONField(
         default=list
-    )  # why the file was refused, when it was: [{line, column, rule, fix}]
+    )  # why the file was refused, when it was: [{line, column, rule, fix}], the first 1,000
+    errors_by_rule = models.JSONField(default=dict)  # all of them counted
     object = TenantForeignKey("tenants.VaultObject", null=True, on_delete=models.PROTECT)
     created_by = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True)  # the uploader's own wish; a task deletes it then
     deleted_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -75,6 +82,11 @@ class Inspection(TenantOwned):
     lease_until = models.DateTimeField(null=True)
     created_at = models.DateTimeField(auto_now_add=True)
     done_at = models.DateTimeField(null=True)
+    rows_done = models.BigIntegerField(default=0)  # so far, in the present attempt
+    bytes_done = models.BigIntegerField(default=0)
+    kept_until = models.DateTimeField(
+        null=True
+    )  # when a refused file's raw stream is destroyed; null: it is gone
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
@@ -90,12 +102,20 @@ class Dataset(TenantOwned):
     pack = models.CharField(max_length=20)
     task = models.CharField(max_length=20, blank=True)  # guessed: classification | recommendation | chat | ""
     columns = models.JSONField(default=dict)  # role -> column name, as guessed or chosen
+    uses = models.JSONField(default=dict)  # column -> feature | sensitive | leave, once somebody said so
+    declared = models.JSONField(
+        default=dict
+    )  # column -> public bounds or categories; see actions/dataset_schema.py
+    declared_at = models.DateTimeField(null=True)  # when columns were last confirmed by a person or a key
     is_catalogue = models.BooleanField(default=False)  # declared public: things, not records of people
     unit_column = models.CharField(max_length=200, blank=True)
     unit_fixed = models.BooleanField(default=False)
     account = TenantForeignKey("modeling.PrivacyAccount", null=True, on_delete=models.PROTECT)
     created_at = models.DateTimeField(auto_now_add=True)
     deleted_at = models.DateTimeField(null=True)  # the rows are shredded; what was spent on them stays known
+    merged_into = TenantForeignKey(
+        "self", null=True, on_delete=models.PROTECT
+    )  # its rows went into that dataset
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
@@ -107,7 +127,24 @@ class Dataset(TenantOwned):
 
 
 class DatasetVersion(TenantOwned):
-    """One immutable state of a dataset: its segments, its schema and what was wrong with its rows."""
+    """One immutable state of a dataset: its segments, its schema and what was wrong with its rows.
+
+    `content_hash` of a version made of a file is the keyed hash of the file's bytes; of one made of another version it
+    is its `rows_hash`: over the set of its rows as they were written, free of their order and of the cut.
+    """
+
+    class Mode(models.TextChoices):
+        """What made a version."""
+
+        FILE = "file", _("uploaded")
+        CUT = "cut", _("cut by another unit")
+        READ = "read", _("read in another way")
+        APPEND = "append", _("rows added")
+        REPLACE = "replace", _("people’s rows replaced")
+        REMOVE = "remove", _("people removed")
+        MASK = "mask", _("personal data masked")
+
+    CHAINED: ClassVar[tuple[str, ...]] = (Mode.APPEND, Mode.REPLACE, Mode.REMOVE, Mode.MASK)
 
     dataset = TenantForeignKey(Dataset, on_delete=models.PROTECT)
     number = models.PositiveIntegerField()
@@ -126,9 +163,19 @@ class DatasetVersion(TenantOwned):
     errors_by_rule = models.JSONField(default=dict)
     segments = TenantForeignKey("tenants.VaultObject", null=True, on_delete=models.PROTECT)
     content_hash = models.CharField(max_length=64)  # keyed: says nothing outside of the tenant
+    personal_data = models.JSONField(
+        default=dict
+    )  # what inspection found and did, in counts; core/personal_rows.py
     row_marks = models.BinaryField(
         default=bytes
     )  # sorted 8-byte keyed row hashes, the smallest 16,384 (lineage)
+    parent = TenantForeignKey("self", null=True, on_delete=models.PROTECT)
+    mode = models.CharField(max_length=10, choices=Mode.choices, default=Mode.FILE)
+    changes = models.JSONField(
+        default=dict
+    )  # counts against the parent: see modeling/actions/version_rows.py
+    made_by = models.CharField(max_length=200, blank=True)
+    rows_hash = models.CharField(max_length=64, blank=True)  # "" until somebody has read all rows
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -138,6 +185,11 @@ class DatasetVersion(TenantOwned):
 
     def __str__(self) -> str:
         return f"version {self.number}"
+
+
+def dataset_place(dataset_id: uuid.UUID) -> str:
+    """What a dataset's key is bound to when it is wrapped."""
+    return f"cloister/dataset-key/v1|{dataset_id}"
 
 
 class DatasetKey(TenantOwned):

@@ -25,6 +25,9 @@ class Ruled(TenantOwned):
     """Rules for the texts of requests; out of the box nothing of them is looked through and nothing kept."""
 
     personal_data = models.CharField(max_length=8, choices=PersonalData, default=PersonalData.OFF)
+    personal_kinds = models.JSONField(
+        default=dict
+    )  # {kind: off | report | mask | block} beside `personal_data`
     log_days = models.PositiveSmallIntegerField(default=0)  # 0: nothing is kept
 
     class Meta:

@@ -30,6 +30,11 @@ class PredictionKey(TenantOwned):
     def __str__(self) -> str:
         return f"key of predictions on {self.day}"
 
+    @property
+    def place(self) -> str:
+        """What the key is bound to when it is wrapped."""
+        return f"cloister/prediction-key/v1|{self.tenant_id}|{self.pk}"
+
 
 class Prediction(TenantOwned):
     """One logged request. Input and answer are in `sealed` only, and masked before they were sealed."""

@@ -13,7 +13,7 @@ from modeling.models.datasets import File
 from saas.lib.db import public_id
 from tenants.scope import TenantForeignKey, TenantOwned
 
-OPEN_FOR = timedelta(hours=1)
+OPEN_FOR = timedelta(hours=1)  # from the beginning, and again from each part
 
 
 def upload_id() -> str:
@@ -47,6 +47,8 @@ class Upload(TenantOwned):
     purpose = models.CharField(max_length=12, choices=File.Purpose.choices)
     mime_type = models.CharField(max_length=120, blank=True)
     size_bytes = models.BigIntegerField()
+    part_bytes = models.BigIntegerField(null=True)  # as declared: the size of each part but the last
+    keep_seconds = models.PositiveIntegerField(null=True)  # expires_after of the file that it becomes
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
     file = TenantForeignKey(File, null=True, on_delete=models.PROTECT)
     created_by = models.CharField(max_length=200, blank=True)
@@ -63,15 +65,21 @@ class Upload(TenantOwned):
 
 
 class UploadPart(TenantOwned):
-    """A piece of an upload; its object is destroyed when the upload ends, whichever way."""
+    """A piece of an upload. Its object is handed to the file when the upload is completed, else destroyed."""
 
     upload = TenantForeignKey(Upload, on_delete=models.CASCADE)
     public_id = models.CharField(max_length=40, default=part_id, editable=False)
     object = TenantForeignKey("tenants.VaultObject", null=True, on_delete=models.PROTECT)
     size_bytes = models.BigIntegerField()
+    number = models.PositiveIntegerField(null=True)  # part_number as declared: sent again, it replaces
+    place = models.PositiveIntegerField(null=True)  # of a completed upload: its turn in the file, from 0
+    checksum = models.BinaryField(
+        default=bytes
+    )  # SHA-256, wrapped: a plain hash would tell what the content is
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints: ClassVar[list[models.BaseConstraint]] = [
             models.UniqueConstraint(fields=["tenant", "public_id"], name="upload_part_public_id"),
+            models.UniqueConstraint(fields=["tenant", "upload", "number"], name="upload_part_number"),
         ]

@@ -10,7 +10,7 @@ from modeling.packs import tables
 from modeling.packs.tables import KnownColumn
 
 ROLES = (
-    *("text", "label", "unit", "user", "item", "messages", "prompt", "completion"),
+    *("text", "label", "unit", "user", "item", "timestamp", "messages", "prompt", "completion"),
     *("catalogue_id", "catalogue_text"),
 )
 
@@ -109,6 +109,17 @@ SHARED_HINTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "customer",
         ),
         "item": ("item_id", "product_id", "item", "sku", "product", "article_id", "asin", "movie_id"),
+        "timestamp": (
+            *("timestamp", "time", "datetime", "created_at", "event_time", "occurred_at", "date", "created"),
+            *(
+                "visit_date",
+                "admitted_at",
+                "admission_date",
+                "order_date",
+                "purchased_at",
+                "transaction_date",
+            ),
+        ),
         "messages": ("messages",),
         "prompt": ("prompt", "instruction"),
         "completion": ("completion", "response"),

@@ -8,6 +8,10 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from modeling.actions.dataset_schema import present
+from modeling.actions.dataset_versions import home_of
+from modeling.actions.declared_columns import facts_of, labelled_column, proposals
+from modeling.core.column_roles import LEAVE
 from modeling.models import Dataset, DatasetVersion, File, Job
 from modeling.queries import job_pages, words
 from modeling.queries.job_pages import JobPage
@@ -15,6 +19,7 @@ from modeling.queries.ledger_pages import AccountCard, account_card
 from tenants.models import Tenant
 
 ERRORS_SHOWN = 50
+CATEGORIES_SHOWN = 6
 JOBS_SHOWN = 10
 
 
@@ -34,12 +39,14 @@ class DatasetRow:
 
 @dataclass(frozen=True)
 class ColumnRow:
-    """One column: what it holds, what it is used as and why."""
+    """One column: what it holds, what it is and why, and what was declared of it."""
 
     name: str
     kind: str
     role: str
     reason: str
+    is_used: bool
+    declared: str
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,8 @@ class DatasetPage:
     task_words: str
     can_train: bool
     columns: list[ColumnRow]
-    unit_choices: list[str]
+    has_labels: bool
     errors: list[dict[str, Any]]
-    versions: list[DatasetVersion]
     jobs: list[JobPage]
     account: AccountCard | None = field(default=None)
 
@@ -104,8 +110,7 @@ def newest_version(tenant: Tenant, dataset: Dataset) -> DatasetVersion | None:
 
 def dataset_of_file(tenant: Tenant, file: File) -> Dataset | None:
     """The dataset that a file became part of."""
-    version = DatasetVersion.objects.of(tenant).filter(file=file).select_related("dataset").first()
-    return version.dataset if version else None
+    return home_of(tenant, file)
 
 
 def dataset_page(tenant: Tenant, dataset: Dataset, version: DatasetVersion) -> DatasetPage:
@@ -121,36 +126,39 @@ def dataset_page(tenant: Tenant, dataset: Dataset, version: DatasetVersion) -> D
         task_words=use_words(dataset),
         can_train=not dataset.is_catalogue and version.segments_id is not None,
         columns=columns,
-        unit_choices=[one.name for one in columns] if not dataset.is_catalogue else [],
+        has_labels=bool(version.labels) and dataset.columns.get("label") == labelled_column(version),
         errors=version.errors[:ERRORS_SHOWN],
-        versions=list(
-            DatasetVersion.objects.of(tenant)
-            .filter(dataset=dataset)
-            .select_related("file")
-            .order_by("-number")
-        ),
         jobs=job_pages.job_rows(tenant, jobs),
         account=account_card(tenant, account) if account else None,
     )
 
 
 def column_rows(dataset: Dataset, version: DatasetVersion) -> list[ColumnRow]:
-    """The columns of a version with their guessed use and the reason for the guess."""
-    used = {name: role for role, name in dataset.columns.items() if name}
-    guesses = {one["column"]: one for one in version.schema.get("guesses", {}).values()}
-    rows = []
-    for column in version.schema.get("columns", []):
-        name = column.get("name", "")
-        guess = guesses.get(name, {})
-        rows.append(
-            ColumnRow(
-                name=name,
-                kind=str(column.get("kind", "")),
-                role=words.role_words(used[name]) if name in used else "",
-                reason=str(guess.get("reason", "")),
-            )
+    """The columns of a version: as declared, else as guessed with the reason."""
+    schema = present(dataset, version)
+    used = {**schema.uses} | {name: role for role, name in sorted(schema.roles.items()) if name}
+    reasons = {one.column: one.reason for one in proposals(dataset, version)}
+    return [
+        ColumnRow(
+            name=fact.name,
+            kind=fact.kind,
+            role=words.role_words(used.get(fact.name, LEAVE)),
+            reason=reasons.get(fact.name, ""),
+            is_used=used.get(fact.name, LEAVE) != LEAVE,
+            declared=_declared_words(dataset.declared.get(fact.name)),
         )
-    return rows
+        for fact in facts_of(version)
+    ]
+
+
+def _declared_words(declared: dict[str, Any] | None) -> str:
+    """Bounds or the first categories."""
+    if declared is None:
+        return ""
+    if declared["kind"] == "number":
+        return f"{declared['low']:g} – {declared['high']:g}"
+    names = declared["values"]
+    return ", ".join(names[:CATEGORIES_SHOWN]) + (" …" if len(names) > CATEGORIES_SHOWN else "")
 
 
 def open_jobs(tenant: Tenant, dataset: Dataset) -> int:

@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 
 from modeling.actions.predictions import Logged, shadow_days
 from modeling.models import Endpoint, EndpointChange, ModelVersion
+from modeling.models.endpoints import Ruled
 from modeling.queries import model_pages, words
 from modeling.queries.table_examples import features_of
 from modeling.serving.latency import added, quantile
@@ -94,6 +95,12 @@ class LoggedRow:
     answer: str
 
 
+def _rules(row: Ruled) -> str:
+    """What happens to personal data, in words."""
+    words = str(row.get_personal_data_display())
+    return _("%(rule)s; some kinds otherwise") % {"rule": words} if row.personal_kinds else words
+
+
 def who(version: ModelVersion) -> Who:
     """A version by its suffix or task, and its short id."""
     parts = version.name.split(":")
@@ -112,7 +119,7 @@ def endpoint_row(endpoint: Endpoint) -> EndpointRow:
         canary=who(endpoint.canary) if endpoint.canary else None,
         canary_percent=endpoint.canary_percent,
         shadow=who(endpoint.shadow) if endpoint.shadow else None,
-        rules=str(endpoint.get_personal_data_display()),
+        rules=_rules(endpoint),
         log_days=endpoint.log_days,
         created_at=endpoint.created_at,
     )
@@ -128,7 +135,7 @@ def history_rows(endpoint: Endpoint, changes: Sequence[EndpointChange]) -> list[
             canary=who(one.canary) if one.canary else None,
             canary_percent=one.canary_percent,
             shadow=who(one.shadow) if one.shadow else None,
-            rules=str(one.get_personal_data_display()),
+            rules=_rules(one),
             log_days=one.log_days,
             restores=one.restores,
             actor=one.actor,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from django.utils.translation import gettext as _
 
+from modeling.actions.dataset_versions import own_file
 from modeling.models import Dataset, DatasetVersion
 from modeling.packs import PACKS
 from modeling.queries import words
@@ -70,6 +71,12 @@ def _newest(tenant: Tenant, *, is_catalogue: bool) -> list[DatasetVersion]:
     )
     newest = {one.dataset_id: one for one in rows.select_related("dataset", "file").order_by("number")}
     return sorted(newest.values(), key=lambda one: one.created_at, reverse=True)
+
+
+def file_id(tenant: Tenant, version: DatasetVersion) -> str:
+    """The file by which a job names a version's dataset: the one that the dataset began with."""
+    file = own_file(tenant, version.dataset) or version.file
+    return file.public_id if file is not None else ""
 
 
 def chosen(tenant: Tenant, dataset: Dataset, *, table_task: str = "") -> Chosen:

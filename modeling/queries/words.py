@@ -37,6 +37,10 @@ ROLES = {
     "completion": pgettext_lazy("column", "what the model shall answer"),
     "catalogue_id": pgettext_lazy("column", "the item’s id"),
     "catalogue_text": pgettext_lazy("column", "the item’s text"),
+    "timestamp": pgettext_lazy("column", "when it happened"),
+    "feature": pgettext_lazy("column", "something to learn from"),
+    "sensitive": pgettext_lazy("column", "a sensitive attribute, only compared"),
+    "leave": pgettext_lazy("column", "left out"),
 }
 ENTRIES = {
     "reserved": gettext_lazy("reserved"),
@@ -66,6 +70,11 @@ def role_words(role: str) -> str:
 def person(tenant: Tenant) -> str:
     """The noun of the tenant's vertical for one unit of privacy: patient, customer, shopper, person."""
     return _(PACKS[tenant.pack].wording.get("person", "person"))
+
+
+def people(tenant: Tenant) -> str:
+    """The same for many."""
+    return _(PACKS[tenant.pack].wording.get("people", "people"))
 
 
 def unit_words(tenant: Tenant, unit: str) -> str:

@@ -1,4 +1,4 @@
-"""Batches and uploads on the wire, in OpenAI's shapes."""
+"""Batches on the wire, in OpenAI's shapes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 from rest_framework import serializers
 
 from modeling.actions.batches import ENDPOINTS
-from modeling.models import Batch, Upload, UploadPart
+from modeling.models import Batch
 
-LARGEST_BYTES = 1 << 40
 _ENDS = {
     "completed": "completed_at",
     "failed": "failed_at",
@@ -34,31 +33,14 @@ class BatchRequest(serializers.Serializer[Any]):
     )
 
     def to_internal_value(self, data: Any) -> Any:
-        """As sent; our files do not expire, so neither do a batch's."""
+        """As sent; what a batch writes stays until it is deleted."""
         if isinstance(data, dict) and data.get("output_expires_after") is not None:
             raise serializers.ValidationError(
-                {"output_expires_after": "Files do not expire here: delete them when they are done with."}
+                {
+                    "output_expires_after": "The files of a batch do not expire: delete them when they are done with."
+                }
             )
         return super().to_internal_value(data)
-
-
-class UploadRequest(serializers.Serializer[Any]):
-    """POST /v1/uploads."""
-
-    filename = serializers.CharField(max_length=255)
-    purpose = serializers.CharField(max_length=20)
-    bytes = serializers.IntegerField(min_value=1, max_value=LARGEST_BYTES)
-    mime_type = serializers.CharField(max_length=120, allow_blank=True)
-
-
-class CompleteRequest(serializers.Serializer[Any]):
-    """POST /v1/uploads/{id}/complete."""
-
-    part_ids = serializers.ListField(
-        child=serializers.CharField(max_length=64), min_length=1, max_length=10_000
-    )
-    md5 = serializers.RegexField(r"\A[0-9a-fA-F]{32}\Z", required=False, allow_null=True)
-    encoding = serializers.CharField(required=False, allow_blank=True, max_length=20)
 
 
 def _time(at: datetime | None) -> int | None:
@@ -91,29 +73,4 @@ def batch_body(batch: Batch) -> dict[str, Any]:
         "cancelled_at": ends["cancelled_at"],
         "request_counts": {"total": batch.total, "completed": batch.completed, "failed": batch.failed},
         "metadata": batch.metadata or None,
-    }
-
-
-def upload_body(upload: Upload, file: dict[str, Any] | None = None) -> dict[str, Any]:
-    """OpenAI's upload object."""
-    return {
-        "id": upload.public_id,
-        "object": "upload",
-        "bytes": upload.size_bytes,
-        "created_at": _time(upload.created_at),
-        "filename": upload.name,
-        "purpose": upload.purpose,
-        "status": upload.status,
-        "expires_at": _time(upload.expires_at),
-        "file": file,
-    }
-
-
-def part_body(upload: Upload, part: UploadPart) -> dict[str, Any]:
-    """OpenAI's part object."""
-    return {
-        "id": part.public_id,
-        "object": "upload.part",
-        "created_at": _time(part.created_at),
-        "upload_id": upload.public_id,
     }

@@ -41,6 +41,11 @@ class RulesRequest(_Exact):
         required=False,
         error_messages={"invalid_choice": f"must be one of {', '.join(PersonalData.values)}."},
     )
+    entities = serializers.DictField(
+        child=serializers.ChoiceField(choices=["off", "note", "mask", "block"]),
+        required=False,
+        help_text="What is done with single kinds, beside `personal_data`; {} ends all such choices.",
+    )
     log_days = serializers.IntegerField(
         min_value=0, max_value=365, required=False, help_text="Days that the prediction log keeps; 0: no log."
     )
@@ -73,7 +78,12 @@ class RollbackRequest(_Exact):
 
 def rules_body(rules: Ruled) -> dict[str, Any]:
     """Rules for the texts of requests."""
-    return {"personal_data": rules.personal_data, "log_days": rules.log_days}
+    body = {"personal_data": rules.personal_data, "log_days": rules.log_days}
+    if not rules.personal_kinds:
+        return body
+    return body | {
+        "entities": {kind: "note" if one == "report" else one for kind, one in rules.personal_kinds.items()}
+    }
 
 
 def default_rules_body(rules: DefaultRules) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from modeling.actions.specs import JobSpec, PrivacySpec
 from modeling.core import sweeps
 from modeling.models import Job, JobEvent
 from modeling.queries.checkpoints import Stored
+from modeling.queries.lineage import data_of_job
 from modeling.queries.queueing import Estimate
 
 LARGEST = 1_000_000
@@ -96,6 +97,10 @@ class JobRequest(serializers.Serializer[Any]):
     """POST /v1/fine_tuning/jobs and /quote: OpenAI's fields, then ours."""
 
     training_file = serializers.CharField(max_length=64)
+    dataset_version = serializers.IntegerField(
+        required=False, allow_null=True, min_value=1, max_value=LARGEST,
+        help_text="The version of the file's dataset to train on; the newest when left out.",
+    )  # fmt: skip
     model = serializers.CharField(required=False, allow_blank=True, default="", max_length=64)
     suffix = serializers.CharField(
         required=False, allow_blank=True, allow_null=True, default="", max_length=64
@@ -144,6 +149,7 @@ class JobRequest(serializers.Serializer[Any]):
             privacy=PrivacySpec(**{key: value for key, value in privacy.items() if value is not None}),
             max_steps=data.get("max_steps"),
             suffix=data["suffix"] or "",
+            dataset_version=data.get("dataset_version"),
             multi_label=data["multi_label"],
             features=tuple(dict(one) for one in data.get("features") or ()),
             target=dict(data["target"]) if data.get("target") else None,
@@ -172,6 +178,7 @@ def job_body(job: Job, place: Estimate | None = None) -> dict[str, Any]:
         "status": job.state,
         "trained_tokens": None,
         "training_file": job.file.public_id,
+        "data": data_of_job(job),
         "validation_file": None,
         "user_provided_suffix": job.suffix or None,
         "estimated_finish": _estimated_finish(job),

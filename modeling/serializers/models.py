@@ -10,6 +10,7 @@ from modeling.models import ModelVersion
 # When the base models' revisions were reviewed; OpenAI's shape wants a time for every model.
 BASES_CREATED = 1_763_683_200
 OWNER_OF_BASES = "cloister"
+DATA = ("dataset", "version", "content_hash", "rows")  # which data made this model, from its card
 
 
 def base_body(base_id: str) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def base_body(base_id: str) -> dict[str, Any]:
 
 def version_body(version: ModelVersion) -> dict[str, Any]:
     """A tenant's model in OpenAI's shape, with ours beside it."""
+    data = version.card.get("data", {})
     return {
         "id": version.name,
         "object": "model",
@@ -37,6 +39,7 @@ def version_body(version: ModelVersion) -> dict[str, Any]:
         "task": version.task,
         "method": version.method,
         "job": version.job.public_id,
+        "data": {key: data[key] for key in DATA if key in data},
         "privacy": version.card.get("privacy", {}),
         "metrics": version.card.get("metrics", {}),
     }

@@ -20,6 +20,7 @@ from modeling.serving.gateway_auth import in_database
 from modeling.serving.gateway_canary import Canaries, Verdict
 from modeling.serving.gateway_metrics import Seen, count
 from modeling.serving.gateway_shadow import Answered, Shadows, write_counts
+from tenants import vault
 
 if TYPE_CHECKING:
     from modeling.serving.gateway_call import Call, Serving
@@ -104,7 +105,7 @@ class Afterwards:
             for tenant, rows in entries.items():
                 try:
                     await asyncio.shield(in_database(predictions.write, tenant, rows))
-                except DatabaseError as error:
+                except (DatabaseError, vault.KeysAway, vault.KeyDestroyed) as error:
                     count("log_dropped", len(rows))
                     log.error("%d predictions were not logged (%s)", len(rows), type(error).__name__)
             for tenant, counts in self._shadows.taken().items():

@@ -22,7 +22,7 @@ async def recommend(call: Call, fields: Fields) -> None:
         found = await call.ask("recommend", target, **asked)
         shown = [item for item, _ in found["items"]]
         name = issue(
-            target.key,
+            target.id_key,
             version=target.version,
             endpoint=serving.route.endpoint,
             items=shown,

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from modeling.core.personal_data import mask
+from modeling.core.personal_policy import Policy
+from modeling.core.personal_policy import Screened as Text
 from modeling.serving.gateway_call import Serving
 from modeling.serving.gateway_http import Exchange
 from modeling.serving.gateway_metrics import count
@@ -29,6 +30,7 @@ CHUNK_CHARACTERS = (
     20_000  # one turn on the side thread, so that a long request waits for the short ones behind it
 )
 MAX_SECONDS = 15.0
+_WORDS = {"report": "note"}  # as rules of endpoints call it
 _NAMED = 5  # places that a refusal lists
 _SIDE = ThreadPoolExecutor(1, "screen")  # one: what it runs holds the interpreter's lock anyway
 _TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, Turns] = WeakKeyDictionary()
@@ -58,7 +60,7 @@ async def screen(
     """The texts under the route's rule; `name` says which parameter a text is. Raises Refusal `personal_data`."""
     tenant = exchange.seen.tenant
     whose = str(tenant.pk) if tenant is not None else ""
-    screened = await under_rule(serving.route.rules.personal_data, texts, name, tenant=whose)
+    screened = await under_rule(serving.route.rules.policy, texts, name, tenant=whose)
     if screened.policy != "off":
         found = (f"{kind}={many}" for kind, many in screened.found.items())
         exchange.extra[HEADER] = "; ".join([screened.policy, *found])
@@ -66,24 +68,24 @@ async def screen(
 
 
 async def under_rule(
-    policy: str, texts: Sequence[str], name: Callable[[int], str], *, tenant: str
+    policy: Policy, texts: Sequence[str], name: Callable[[int], str], *, tenant: str
 ) -> Screened:
     """The same for whoever has a policy and no exchange. Raises Refusal `personal_data`."""
-    if policy == "off":
+    word = _WORDS.get(policy.strictest, policy.strictest)
+    if word == "off":
         return Screened(tuple(texts))
-    masked: list[str] = []
-    counts: list[dict[str, int]] = []
-    async for text, found in _looked_through(texts, tenant):
-        masked.append(text)
-        counts.append(found)
-    total = sum(map(Counter, counts), Counter[str]())
-    count("texts_screened", len(counts))
-    if policy == "block" and total:
+    seen = [one async for one in _looked_through(policy, texts, tenant)]
+    count("texts_screened", len(seen))
+    if any(one.refused for one in seen):
         count("requests_blocked")
-        raise _blocked({name(at): found for at, found in enumerate(counts) if found})
-    if policy == "mask":
-        count("texts_masked", sum(map(bool, counts)))
-    return Screened(tuple(masked if policy == "mask" else texts), policy, total)
+        raise _blocked({name(at): _refused(one) for at, one in enumerate(seen) if one.refused})
+    count("texts_masked", sum(one.text != text for one, text in zip(seen, texts, strict=True)))
+    total = sum((Counter(one.found) for one in seen), Counter[str]())
+    return Screened(tuple(one.text for one in seen), word, total)
+
+
+def _refused(seen: Text) -> dict[str, int]:
+    return {kind: seen.found[kind] for kind in seen.refused}
 
 
 async def screen_rows(
@@ -116,32 +118,32 @@ async def screen_messages(
     return tuple({**message, "content": text} for message, text in pairs), screened
 
 
-async def _looked_through(texts: Sequence[str], tenant: str) -> AsyncIterator[tuple[str, dict[str, int]]]:
-    """Each text masked, and what was found in it, in order; long work on the side thread, chunk by chunk."""
+async def _looked_through(policy: Policy, texts: Sequence[str], tenant: str) -> AsyncIterator[Text]:
+    """Each text under the policy, in order; long work, and reading the lists of names, on the side thread."""
     turns = _TURNS.setdefault(asyncio.get_running_loop(), Turns(_SIDE))
-    is_short = sum(map(len, texts)) <= INLINE_CHARACTERS
+    is_short = sum(map(len, texts)) <= INLINE_CHARACTERS and policy.is_ready()
     spent = 0.0
     for chunk in _chunks(texts):
-        work = _masked(chunk) if is_short else await turns.run(tenant, _masked, chunk)
+        work = _screened(policy, chunk) if is_short else await turns.run(tenant, _screened, policy, chunk)
         spent += work.seconds
         if spent > MAX_SECONDS:
             raise Refusal(
                 "It takes too long to look through these texts for personal data: send fewer of them at once.",
                 code="personal_data_limit",
             )
-        for pair in work.texts:
-            yield pair
+        for one in work.texts:
+            yield one
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    texts: list[tuple[str, dict[str, int]]]
+    texts: list[Text]
     seconds: float
 
 
-def _masked(texts: Sequence[str]) -> _Work:
+def _screened(policy: Policy, texts: Sequence[str]) -> _Work:
     started = time.perf_counter()
-    return _Work([mask(text) for text in texts], time.perf_counter() - started)
+    return _Work([policy.screen(text) for text in texts], time.perf_counter() - started)
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[list[str]]:

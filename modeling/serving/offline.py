@@ -36,7 +36,10 @@ LARGE_LINE_BYTES = (
     256 << 10
 )  # larger ones are asked one after another: read, they take many times their bytes
 PAUSE_SECONDS = 0.5
-WAITED_FOR = frozenset({"engine_busy", "engine_unavailable"})  # no line's fault: it is asked again
+# No line's fault: it is asked again.
+WAITED_FOR = frozenset(
+    {"engine_busy", "engine_unavailable", "key_refused", "keys_unreachable", "own_key_refused"}
+)
 TRIED_AGAIN = frozenset({"timeout"})  # once, since a line may be too large for its deadline
 
 

@@ -1,4 +1,4 @@
-"""Ids of recommendations that carry what later events need, sealed with the model's own key: nothing is stored."""
+"""Ids of recommendations that carry what later events need, sealed with a key of the model's: nothing is stored."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Recommendation:
 
 
 def issue(key: bytes, *, version: str, endpoint: str, items: Sequence[str], at: int) -> str:
-    """The id of a list of items; `key` is the data key of the version that made it."""
+    """The id of a list of items; `key` is `targets.id_key` of the version that made it."""
     own = _own_key(key)
     nonce = secrets.token_bytes(8)
     answered_by = uuid.UUID(endpoint).bytes if endpoint else bytes(16)

@@ -7,13 +7,14 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from modeling.core import artifacts
 from modeling.core.types import CoreError, Tensors
 from modeling.serving.wire import EngineRefusal
+from saas.lib.object_store import StoreUnavailable, open_location
 from saas.lib.sealed import Context, SealBroken, SealReader
 
 MAX_ARTIFACT_BYTES = 512 * 1024 * 1024
@@ -22,7 +23,10 @@ _OBJECT_BYTES = 150  # a text, its places in a list and in a dict, and its numbe
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Where a version's ciphertext lies and what opens it. The data key lives as long as the request."""
+    """Where a version's ciphertext lies and what opens it. The data key lives as long as the request.
+
+    `path` is a file, or s3://bucket/prefix/key in the bucket that this process was given (OBJECT_STORE).
+    """
 
     tenant: str
     version: str
@@ -78,15 +82,21 @@ class Artifact:
 
 
 def read_artifact(reference: Reference) -> Artifact:
-    """Decrypt and parse one artefact; raises EngineRefusal `bad_artifact` for anything that does not verify."""
+    """Decrypt and parse one artefact; raises EngineRefusal `bad_artifact` for anything that does not verify.
+
+    `unavailable` where the object store does not answer: that passes.
+    """
     context = Context(*reference.context)
     try:
-        with Path(reference.path).open("rb") as source:
+        with closing(open_location(reference.path)) as source:
             reader = SealReader(source, key=reference.key, context=context)
             if reader.size > MAX_ARTIFACT_BYTES:
                 raise EngineRefusal("bad_artifact", "The model is too large to serve.")
             plain = reader.readall()
         tensors, config = artifacts.load(plain)
+    except StoreUnavailable as error:
+        words = "The model's stored form cannot be reached just now. Try again shortly."
+        raise EngineRefusal("unavailable", words, retry_after_seconds=1.0) from error
     except (OSError, SealBroken, ValueError, CoreError) as error:
         raise EngineRefusal("bad_artifact", "The model's stored form could not be opened.") from error
     return Artifact(reference.cache_key, tensors, config, _held_bytes(tensors, config))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import random
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from modeling.core.bases import BASES
 from modeling.core.heads import TABULAR
+from modeling.core.personal_policy import Policy, of_rule
 from modeling.models.endpoints import DefaultRules, Endpoint
 from modeling.models.versions import ModelVersion
 from saas.lib.errors import NotFound, Refusal
@@ -33,6 +35,7 @@ class Target:
     key: bytes = field(default=b"", repr=False)
     context: tuple[str, str, int] = ("", "", 0)
     method: str = ""  # how the version was trained
+    id_key: bytes = field(default=b"", repr=False)  # for the ids of a recommender's lists
 
     def body(self) -> dict[str, Any]:
         """The engine's fields for this target."""
@@ -53,6 +56,12 @@ class Rules:
 
     personal_data: str = "off"
     log_days: int = 0  # 0: nothing of a request or an answer is kept
+    personal_kinds: Mapping[str, str] = field(default_factory=dict)  # choices for single kinds
+
+    @property
+    def policy(self) -> Policy:
+        """What is done with each kind of personal data."""
+        return of_rule(self.personal_data, self.personal_kinds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +120,13 @@ def serving_route(tenant_id: uuid.UUID, model: str) -> Route:
             canary_percent=endpoint.canary_percent,
             shadow=_target(endpoint.shadow),
             endpoint=str(endpoint.pk),
-            rules=Rules(endpoint.personal_data, endpoint.log_days),
+            rules=Rules(endpoint.personal_data, endpoint.log_days, endpoint.personal_kinds),
         )
 
 
 def _own_name_rules(tenant_id: uuid.UUID) -> Rules:
     found = DefaultRules.objects.of(tenant_id).first()
-    return Rules() if found is None else Rules(found.personal_data, found.log_days)
+    return Rules() if found is None else Rules(found.personal_data, found.log_days, found.personal_kinds)
 
 
 def _target(version: ModelVersion | None) -> Target | None:
@@ -135,10 +144,16 @@ def _target(version: ModelVersion | None) -> Target | None:
         task=version.task,
         method=version.method,
         version=str(version.pk),
-        path=str(vault.object_path(version.object)),
+        path=vault.location(version.object),
         key=key,
         context=(place.tenant, place.object, place.version),
+        id_key=id_key(version) if version.task == "recommendation" else b"",
     )
+
+
+def id_key(version: ModelVersion) -> bytes:
+    """What seals the ids of a recommender's lists; new data keys do not change it. In the tenant's scope."""
+    return vault.derive(version.tenant_id, f"recommendation-ids|{version.pk}")
 
 
 _CALLED_AT = {"chat": "chat/completions", "recommendation": "recommend"}

@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from modeling.tasks import batches, datasets, jobs, predictions, served
+from modeling.tasks import batches, datasets, jobs, predictions, quality, retention, served, uploads, versions
 
-__all__ = ["batches", "datasets", "jobs", "predictions", "served"]
+__all__ = [
+    "batches",
+    "datasets",
+    "jobs",
+    "predictions",
+    "quality",
+    "retention",
+    "served",
+    "uploads",
+    "versions",
+]

@@ -6,7 +6,7 @@ from celery import shared_task
 from django.db.models import Q
 from django.utils import timezone
 
-from modeling.actions import inspection
+from modeling.actions import inspection, rereading
 from modeling.models import Inspection
 from saas.lib.background import enqueue
 from saas.lib.errors import Refusal
@@ -27,3 +27,11 @@ def sweep_inspections() -> None:
     waiting = Inspection.objects.everywhere().filter(free, done_at=None).order_by("id")
     for tenant_id, file_id in waiting.values_list("tenant_id", "file_id")[:HINTS_AT_ONCE]:
         enqueue("modeling.inspect_file", tenant_id=tenant_id, file_id=file_id)
+
+
+@shared_task(name="modeling.sweep_kept_streams")
+def sweep_kept_streams() -> None:
+    """Destroy the sealed streams of refused files that nobody had read in another way within a day."""
+    late = Inspection.objects.everywhere().filter(kept_until__lte=timezone.now()).order_by("id")
+    for tenant_id, file_id in late.values_list("tenant_id", "file_id")[:HINTS_AT_ONCE]:
+        rereading.sweep_kept(tenant_id, file_id)

@@ -123,6 +123,8 @@ def sweep() -> None:
             pausing.pause_unowned(Tenant.objects.get(pk=tenant_id), job_id)
     workers.forget_silent()
     enqueue("modeling.sweep_inspections")
+    enqueue("modeling.sweep_quality")
+    enqueue("modeling.sweep_versions")
     dispatching.dispatch()
 
 

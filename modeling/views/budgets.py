@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 
-from allauth.core import ratelimit
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -17,7 +16,7 @@ from modeling.forms import BudgetForm
 from modeling.models import PrivacyAccount
 from modeling.queries import ledger_pages
 from saas.lib.errors import Refusal
-from tenants.access import MemberRequest, member
+from tenants.access import MemberRequest, member, signed_in_again
 from tenants.audit import Actor
 
 
@@ -29,7 +28,7 @@ def budget(request: MemberRequest, account_id: uuid.UUID) -> HttpResponse:
     live = PrivacyAccount.objects.of(request.tenant).filter(merged_into=None)
     account = get_object_or_404(live, pk=account_id)
     form = BudgetForm(request.POST or None)
-    if request.method == "POST" and form.is_valid() and _signed_in_again(request, form):
+    if request.method == "POST" and form.is_valid() and signed_in_again(request, form):
         try:
             budgets.change_lifetime(
                 request.tenant,
@@ -48,12 +47,3 @@ def budget(request: MemberRequest, account_id: uuid.UUID) -> HttpResponse:
         "account": ledger_pages.account_card(request.tenant, account),
     }
     return render(request, "modeling/budget.html", words, status=400 if form.errors else 200)
-
-
-def _signed_in_again(request: MemberRequest, form: BudgetForm) -> bool:
-    """Whether the password is this owner's, tried at most as often as when signing in."""
-    if not ratelimit.consume(request, action="reauthenticate", user=request.user):
-        form.add_error("password", _("Too many tries. Wait a few minutes."))
-    elif not request.user.check_password(form.cleaned_data["password"]):
-        form.add_error("password", _("This is not your password."))
-    return not form.errors

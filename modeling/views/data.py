@@ -1,27 +1,21 @@
-"""Pages of data: the list, upload, one file or dataset, samples, the unit of privacy, deletion."""
+"""Pages of data: the list, one file or dataset, samples, the unit of privacy, deletion."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
-from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_GET, require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_POST
 
-from billing import limits
-from modeling.actions.datasets import resegment
-from modeling.actions.files import add_file, delete_file, stored_bytes
+from modeling.actions.files import delete_dataset, delete_file
 from modeling.actions.samples import add_samples
 from modeling.forms import require_confirmation
-from modeling.models import Dataset, DatasetVersion, File
+from modeling.models import Dataset, File
 from modeling.packs import PACKS
-from modeling.queries import data_pages, home, words
-from modeling.uploads import VaultUpload, takes_upload, upload_answer
-from saas.lib.errors import NotFound, Refusal
+from modeling.queries import data_pages, home, personal_pages, quality_pages, readings, version_pages
+from saas.lib.errors import NotFound
 from tenants.access import MemberRequest, has_role, member
 from tenants.audit import Actor
 from tenants.scope import scope
@@ -39,37 +33,6 @@ def data_list(request: MemberRequest) -> HttpResponse:
         "can_edit": can_edit,
     }
     return render(request, "modeling/data_list.html", words_)
-
-
-@csrf_exempt  # takes_upload checks the token once the upload handler is in place
-@require_http_methods(["GET", "POST"])
-@member("member", scoped=False)
-@takes_upload
-def data_upload(request: MemberRequest) -> HttpResponse:
-    """A form whose file streams into the vault; answers JSON to upload.js and a redirect otherwise."""
-    if request.method != "POST":
-        with scope(request.tenant):
-            room = limits.ceiling(request.tenant, "storage_bytes") - stored_bytes(request.tenant)
-            context = {"room_bytes": max(0, room), "pack_person": words.person(request.tenant)}
-            return render(request, "modeling/data_upload.html", context)
-    return upload_answer(request, lambda: _added(request))
-
-
-def _added(request: MemberRequest) -> str:
-    """The file's address."""
-    upload: Any = request.FILES.get("file")
-    if not isinstance(upload, VaultUpload):
-        raise Refusal(_("Choose a file first."), param="file", code="no_file")
-    with scope(request.tenant):
-        file = add_file(
-            request.tenant,
-            Actor.from_request(request),
-            name=upload.name or "file",
-            purpose=request.POST.get("purpose", "fine-tune"),
-            writer=upload.writer,
-            encoding=request.POST.get("encoding", ""),
-        )
-    return reverse("modeling:data_detail", args=[request.tenant.slug, file.public_id])
 
 
 @require_POST
@@ -100,11 +63,16 @@ def data_detail(request: MemberRequest, public_id: str) -> HttpResponse:
     version = data_pages.newest_version(request.tenant, dataset)
     if version is None:
         raise Http404
+    can_edit = has_role(request.member, "member")
     context = {
         "dataset": dataset,
         "version": version,
+        "quality": quality_pages.summary(version) if can_edit else None,
+        "personal": personal_pages.findings_of(version) if can_edit else None,
+        "reading": readings.reading_of_dataset(request.tenant, dataset, version),
         "page": data_pages.dataset_page(request.tenant, dataset, version),
-        "can_edit": has_role(request.member, "member"),
+        "chain": version_pages.chain(request.tenant, dataset, version),
+        "can_edit": can_edit,
     }
     return render(request, "modeling/data_detail.html", context)
 
@@ -122,21 +90,14 @@ def _file_detail(request: MemberRequest, public_id: str) -> HttpResponse:
             if request.headers.get("HX-Request")
             else redirect(place)
         )
-    context = {"file": file, "errors": file.errors, "can_edit": has_role(request.member, "member")}
+    context = {
+        "file": file,
+        "errors": file.errors[: data_pages.ERRORS_SHOWN],
+        "error_count": sum(file.errors_by_rule.values()) or len(file.errors),
+        "reading": readings.reading_of_refused(request.tenant, file),
+        "can_edit": has_role(request.member, "member"),
+    }
     return render(request, "modeling/file_detail.html", context)
-
-
-@require_POST
-@member("member")
-def data_unit(request: MemberRequest, public_id: str) -> HttpResponse:
-    """Cut the data by another unit of privacy; refused once a private run fixed it."""
-    dataset = get_object_or_404(Dataset.objects.of(request.tenant), public_id=public_id, deleted_at=None)
-    version = data_pages.newest_version(request.tenant, dataset)
-    if version is None:
-        raise Http404
-    resegment(version, request.POST.get("unit_column", ""))
-    messages.success(request, _("Saved. The rows were cut again by that unit."))
-    return redirect("modeling:data_detail", request.tenant.slug, public_id)
 
 
 @require_POST
@@ -151,12 +112,6 @@ def data_delete(request: MemberRequest, public_id: str) -> HttpResponse:
     else:
         dataset = get_object_or_404(Dataset.objects.of(request.tenant), public_id=public_id, deleted_at=None)
         require_confirmation(request, dataset.name)
-        ids = (
-            DatasetVersion.objects.of(request.tenant)
-            .filter(dataset=dataset)
-            .values_list("file_id", flat=True)
-        )
-        for file in File.objects.of(request.tenant).filter(pk__in=ids, deleted_at=None):
-            delete_file(file, actor)
+        delete_dataset(request.tenant, actor, dataset)
     messages.success(request, _("Deleted. The keys are destroyed."))
     return redirect("modeling:data", request.tenant.slug)

@@ -16,7 +16,7 @@ from modeling.actions import cards, endpoints
 from modeling.actions.versions import delete_version
 from modeling.forms import require_confirmation
 from modeling.models import Endpoint, ModelVersion
-from modeling.queries import model_pages, served
+from modeling.queries import lineage, model_pages, served
 from modeling.queries.pages import older_page
 from modeling.queries.recommended import recommended
 from modeling.queries.table_examples import features_of
@@ -58,6 +58,7 @@ def model_detail(request: MemberRequest, short_id: str) -> HttpResponse:
         "lineage": cards.since(request.tenant, version.job)["lineage"],
         "is_owner": has_role(request.member, "owner"),
         "endpoints": names,
+        "data_versions": lineage.of_model(request.tenant, version),
         "snippets": model_pages.snippets(version.name, version.task, _sample(request, version)),
         "can_edit": has_role(request.member, "member"),
     }

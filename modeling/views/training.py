@@ -22,6 +22,7 @@ from modeling.table_forms import TablePanel, table_panel
 from saas.lib.errors import NotFound, Refusal
 from tenants.access import MemberRequest, has_role, member
 from tenants.audit import Actor
+from tenants.models import Tenant
 
 USUAL_LEVEL = "8"
 
@@ -55,7 +56,10 @@ def training_new(request: MemberRequest) -> HttpResponse:
     )
     if request.method == "POST" and form.is_valid():
         job = jobs.start(
-            request.tenant, Actor.from_request(request), _spec(form, version, shelf, table), user=request.user
+            request.tenant,
+            Actor.from_request(request),
+            _spec(request.tenant, form, version, shelf, table),
+            user=request.user,
         )
         return redirect("modeling:job_detail", request.tenant.slug, job.public_id)
     quote = _quote(request, form, version, shelf, table)
@@ -90,6 +94,7 @@ def _table(request: MemberRequest, version: DatasetVersion) -> TablePanel | None
 
 
 def _spec(
+    tenant: Tenant,
     form: TrainingForm,
     version: DatasetVersion,
     shelf: list[DatasetVersion],
@@ -99,8 +104,8 @@ def _spec(
     catalogue = next((one for one in shelf if one.dataset.public_id == asked), None)
     needs_one = version.dataset.task == "recommendation"
     spec = form.spec(
-        training_file=version.file.public_id if version.file else "",
-        catalogue_file=catalogue.file.public_id if catalogue and catalogue.file and needs_one else "",
+        training_file=training_choices.file_id(tenant, version),
+        catalogue_file=training_choices.file_id(tenant, catalogue) if catalogue and needs_one else "",
     )
     return table.completed(spec) if table else spec
 
@@ -115,7 +120,7 @@ def _quote(
     if not form.is_valid():
         return QuotePanel(refusal=_("Correct the marked field to see what this run would cost."))
     try:
-        asked = quoting.ask(request.tenant, _spec(form, version, shelf, table))
+        asked = quoting.ask(request.tenant, _spec(request.tenant, form, version, shelf, table))
     except Refusal as refusal:
         return QuotePanel(refusal=str(refusal.message))
     try:

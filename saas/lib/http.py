@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,22 +12,26 @@ from django.core.exceptions import RequestDataTooBig
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.utils.translation import gettext as _
 from django.views.defaults import page_not_found, server_error
 from rest_framework import exceptions
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from saas.lib.errors import NotFound, Refusal
+from saas.lib.object_store import StoreUnavailable
 
 Row = TypeVar("Row", bound=Model)
+log = logging.getLogger("cloister.http")
 PAGE_SIZE = 20
 PAGE_SIZE_MAX = 100
 
 
 def api_error(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler: every expected error in the OpenAI shape; bugs rise."""
-    if isinstance(error, Refusal):
-        return Response(error.body(), status=error.status, headers=error.headers)
+    refused = _refusal(error)
+    if refused is not None:
+        return Response(refused.body(), status=refused.status, headers=refused.headers)
     if isinstance(error, RequestDataTooBig):
         too_big = Refusal("The body is too large.", status=413, code="body_too_large")
         return Response(too_big.body(), status=too_big.status)
@@ -35,6 +40,20 @@ def api_error(error: Exception, context: dict[str, Any]) -> Response | None:
         return None
     refusal = Refusal(_sentence(error), status=response.status_code, code=_code(error), param=_param(error))
     return Response(refusal.body(), status=response.status_code, headers=dict(response.headers))
+
+
+def _refusal(error: Exception) -> Refusal | None:
+    """What the caller is told of an expected error; None for a bug."""
+    if isinstance(error, StoreUnavailable):
+        log.error("object store: %s", error)
+        return Refusal(
+            _("The storage of files does not answer just now. Try again shortly."),
+            status=503,
+            code="storage_unavailable",
+            kind="server_error",
+            headers={"Retry-After": "5"},
+        )
+    return error if isinstance(error, Refusal) else None
 
 
 def _first(detail: Any) -> tuple[str | None, str]:
@@ -156,8 +175,9 @@ class RefusalMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """Answer expected refusals; let bugs rise."""
-        if not isinstance(error, Refusal):
+        refused = _refusal(error)
+        if refused is None:
             return None
         if request.path.startswith("/v1/"):
-            return JsonResponse(error.body(), status=error.status, headers=error.headers)
-        return render(request, "refusal.html", {"refusal": error}, status=error.status)
+            return JsonResponse(refused.body(), status=refused.status, headers=refused.headers)
+        return render(request, "refusal.html", {"refusal": refused}, status=refused.status)

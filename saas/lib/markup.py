@@ -35,6 +35,16 @@ RULES = {
     "encoding": gettext_lazy("Not in the stated encoding"),
     "not_text": gettext_lazy("Not a text file"),
     "json_list": gettext_lazy("One JSON list instead of lines"),
+    "archive": gettext_lazy("Damaged archive"),
+    "archive_bomb": gettext_lazy("Unpacks to far more than its size"),
+    "archive_encrypted": gettext_lazy("Encrypted archive"),
+    "archive_members": gettext_lazy("Several files in one archive"),
+    "archive_method": gettext_lazy("Packed in a rare way"),
+    "archive_nested": gettext_lazy("An archive in an archive"),
+    "parquet": gettext_lazy("Damaged Parquet file"),
+    "nested": gettext_lazy("Nested column"),
+    "date": gettext_lazy("Date out of range"),
+    "format": gettext_lazy("Another format than declared"),
 }
 BYTE_UNITS = ("B", "kB", "MB", "GB", "TB")
 

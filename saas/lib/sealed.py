@@ -31,6 +31,8 @@ CHUNK_LOG2: Final = 18
 CHUNK_BYTES: Final = 1 << CHUNK_LOG2
 TAG_BYTES: Final = 16
 COMMITMENT_BYTES: Final = 32
+SALT_BYTES: Final = 32
+PREFIX_BYTES: Final = 7
 LABEL: Final = b"cloister/sealed/v1"
 _HEADER: Final = struct.Struct(">4sBBB32s7s")
 HEADER_BYTES: Final = _HEADER.size
@@ -64,6 +66,12 @@ class Sealed:
     digest: bytes
 
 
+def fresh_header() -> bytes:
+    """The header of a new stream: a salt and a nonce prefix that no other stream has."""
+    salt, prefix = os.urandom(SALT_BYTES), os.urandom(PREFIX_BYTES)
+    return _HEADER.pack(MAGIC, FORMAT, SUITE_AES256_GCM_HKDF_SHA512, CHUNK_LOG2, salt, prefix)
+
+
 def _derive(key: bytes, header: bytes, context: Context) -> tuple[AESGCM, bytes]:
     """The chunk cipher and the 32-byte commitment for one header in one context."""
     if len(key) != 32:
@@ -71,7 +79,7 @@ def _derive(key: bytes, header: bytes, context: Context) -> tuple[AESGCM, bytes]
     bound = hashlib.sha256(header)
     for part in (context.tenant.encode(), context.object.encode(), str(context.version).encode()):
         bound.update(struct.pack(">I", len(part)) + part)
-    salt = header[7:39]
+    salt = header[-PREFIX_BYTES - SALT_BYTES : -PREFIX_BYTES]
     info = LABEL + bound.digest()
     made = HKDF(algorithm=hashes.SHA512(), length=64, salt=salt, info=info).derive(key)
     return AESGCM(made[:32]), made[32:]
@@ -112,10 +120,8 @@ class SealWriter:
 
     def __init__(self, sink: BinaryIO, *, key: bytes, context: Context) -> None:
         self._sink = sink
-        self._prefix = os.urandom(7)
-        header = _HEADER.pack(
-            MAGIC, FORMAT, SUITE_AES256_GCM_HKDF_SHA512, CHUNK_LOG2, os.urandom(32), self._prefix
-        )
+        header = fresh_header()
+        self._prefix = header[-PREFIX_BYTES:]
         self._cipher, commitment = _derive(key, header, context)
         self._pending = bytearray(CHUNK_BYTES)  # held back until it is known whether more follows
         self._held = 0

@@ -63,6 +63,25 @@ class Seeds:
         self.post("endpoints", {"name": name, "model": self.classifier})
         return name
 
+    def dataset(self) -> str:
+        """A fresh dataset of a few rows, each one person."""
+        rows = "".join(f"word{n} word{n + 1} word{n + 2},class {n % 2}\n" for n in range(12))
+        file = uploaded(self.api, self.tenant, f"text,label\n{rows}".encode(), name="rows.csv")
+        return str(self.api.get(f"/v1/files/{file}").json()["dataset"])
+
+    def erasure(self) -> dict[str, str]:
+        """One erased person, and the dataset."""
+        dataset = self.dataset()
+        return {
+            "dataset_id": dataset,
+            "erasure_id": self.post(f"datasets/{dataset}/erasures", {"line": 3})["id"],
+        }
+
+    def fresh_file(self) -> str:
+        """An inspected file that nothing rests on."""
+        rows = "".join(f"word{n} word{n + 1} word{n + 2},class {n % 2}\n" for n in range(12))
+        return str(uploaded(self.api, self.tenant, f"text,label\n{rows}".encode(), name="fresh.csv"))
+
     def upload(self, content: bytes = b"a,b\n1,2\n") -> str:
         """An upload under way."""
         body = {"filename": "a.csv", "purpose": "fine-tune", "bytes": len(content), "mime_type": "text/csv"}
@@ -166,6 +185,23 @@ CASES: dict[str, Case] = {
     "POST /v1/batches/{batch_id}/cancel": lambda s: _at(batch_id=s.batch()),
     "GET /v1/datasets": lambda s: {},
     "GET /v1/datasets/{dataset_id}": lambda s: _at(dataset_id=s.ids["dataset_id"]),
+    "POST /v1/datasets/{dataset_id}": lambda s: _at(dataset_id=s.ids["dataset_id"]) | {
+        "body": {"columns": {"text": "text", "label": "label", "unit": ""}},
+    },
+    "GET /v1/datasets/{dataset_id}/quality": lambda s: _at(dataset_id=s.ids["dataset_id"]),
+    "POST /v1/datasets/{dataset_id}/quality": lambda s: _at(dataset_id=s.ids["dataset_id"]) | {"body": {}},
+    "DELETE /v1/datasets/{dataset_id}": lambda s: _at(dataset_id=s.dataset()),
+    "GET /v1/datasets/{dataset_id}/versions": lambda s: _at(dataset_id=s.ids["dataset_id"]),
+    "POST /v1/datasets/{dataset_id}/versions": lambda s: _at(dataset_id=s.dataset()) | {
+        "body": {"mode": "remove", "units": ["class 1"], "key": "label"}
+    },
+    "GET /v1/datasets/{dataset_id}/versions/{number}": lambda s: _at(dataset_id=s.ids["dataset_id"], number="1"),
+    "GET /v1/datasets/{dataset_id}/diff": lambda s: _at(dataset_id=s.ids["dataset_id"]) | {
+        "query": {"from": 1, "to": 1}
+    },
+    "GET /v1/datasets/{dataset_id}/erasures": lambda s: _at(dataset_id=s.ids["dataset_id"]),
+    "POST /v1/datasets/{dataset_id}/erasures": lambda s: _at(dataset_id=s.dataset()) | {"body": {"line": 3}},
+    "GET /v1/datasets/{dataset_id}/erasures/{erasure_id}": lambda s: _at(**s.erasure()),
     "GET /v1/endpoints": lambda s: {},
     "POST /v1/endpoints": lambda s: {"body": {"name": "made-here", "model": s.classifier}},
     "GET /v1/endpoints/{name}": lambda s: _at(name=s.ids["endpoint"]),
@@ -182,6 +218,8 @@ CASES: dict[str, Case] = {
     "GET /v1/files/{file_id}": lambda s: _at(file_id=s.file),
     "DELETE /v1/files/{file_id}": lambda s: _at(file_id=s.requests_file()),
     "GET /v1/files/{file_id}/content": lambda s: _at(file_id=s.file),
+    "GET /v1/files/{file_id}/errors": lambda s: _at(file_id=s.file) | {"query": {"rule": "ragged", "limit": 5}},
+    "POST /v1/files/{file_id}/read": lambda s: _at(file_id=s.fresh_file()) | {"body": {"delimiter": ","}},
     "GET /v1/fine_tuning/jobs": lambda s: {},
     "POST /v1/fine_tuning/jobs": lambda s: {"body": _job(s)},
     "GET /v1/fine_tuning/jobs/{job_id}": lambda s: _at(job_id=s.job),
@@ -199,6 +237,8 @@ CASES: dict[str, Case] = {
     "GET /v1/models/{name}/download": lambda s: _at(name=s.model),
     "GET /v1/models/{name}/receipt": lambda s: _at(name=s.model),
     "GET /v1/models/{name}/usage": lambda s: _at(name=s.model),
+    "GET /v1/personal_data_policy": lambda s: {},
+    "POST /v1/personal_data_policy": lambda s: {"body": {"entities": {"date": "report"}, "columns": "text"}},
     "GET /v1/prediction_rules": lambda s: {},
     "POST /v1/prediction_rules": lambda s: {"body": {"personal_data": "note"}},
     "GET /v1/predictions": lambda s: {},
@@ -209,6 +249,8 @@ CASES: dict[str, Case] = {
     },
     "GET /v1/recommend/events/summary": lambda s: {"query": {"model": s.recommender}},
     "POST /v1/tickets": lambda s: {},
+    "GET /v1/uploads": lambda s: {"query": {"limit": 5}},
+    "GET /v1/uploads/{upload_id}": lambda s: _at(upload_id=s.ids["upload_id"]),
     "POST /v1/uploads": lambda s: {
         "body": {"filename": "a.csv", "purpose": "fine-tune", "bytes": 9, "mime_type": "text/csv"}
     },

@@ -57,9 +57,15 @@ OPERATOR_SEES = {
     "modeling_batch",
     "modeling_inspection",
     "modeling_job",
+    "modeling_qualityreport",
     "modeling_upload",
+    "modeling_versionchange",
+    "tenants_keyrotation",
     "tenants_member",
+    "tenants_ownkey",
+    "tenants_storesweep",
     "tenants_tenant",
+    "tenants_tombstone",
 }
 
 # Unique across tenants on purpose.

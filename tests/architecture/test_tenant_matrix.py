@@ -12,8 +12,8 @@ from asgiref.testing import ApplicationCommunicator
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.urls import get_resolver
 
-from modeling.actions import endpoints
-from modeling.models import Endpoint, ModelVersion
+from modeling.actions import endpoints, holds
+from modeling.models import Endpoint, Erasure, ModelVersion
 from modeling.serving.recommendation_ids import issue
 from tenants import actions, vault
 from tenants.audit import SYSTEM, Actor
@@ -40,6 +40,8 @@ BODIES: Bodies = {
         "endpoint": "/v1/embeddings",
         "completion_window": "24h",
     },
+    "/v1/datasets/{dataset_id}": lambda ids: {"columns": {"text": "text", "label": "label", "unit": ""}},
+    "/t/{slug}/data/{public_id}/columns/": lambda ids: {"each_row": "1", "confirm_unit": "1"},
     "/v1/uploads/{upload_id}/complete": lambda ids: {"part_ids": [ids["part_id"]]},
     "/t/{slug}/batches/new/": lambda ids: {"file_id": ids["batch_file_id"], "endpoint": "/v1/embeddings"},
     "/v1/recommend/events": lambda ids: {
@@ -60,6 +62,14 @@ BODIES: Bodies = {
         "reason": "taken over",
         "password": PASSWORD,
     },
+    "/v1/datasets/{dataset_id}/versions": lambda ids: {"mode": "remove", "units": ["person 1"]},
+    "/v1/datasets/{dataset_id}/erasures": lambda ids: {"unit": "person 1", "everywhere": True},
+    "/t/{slug}/data/{public_id}/versions/": lambda ids: {"mode": "append", "file": ids["file_id"]},
+    "/t/{slug}/data/{public_id}/erasures/": lambda ids: {"unit": "person 1", "confirmation": "own.csv"},
+    "/t/{slug}/personal-data/change/": lambda ids: {"name": "block", "columns": "all"},
+    "/t/{slug}/retention/rules/": lambda ids: {"kind": "training", "days": "soon"},
+    "/t/{slug}/retention/holds/": lambda ids: {"covers": ids["public_id"], "reason": "taken over"},
+    "/t/{slug}/retention/holds/{hold_id}/release/": lambda ids: {"reason": "taken over"},
     "/t/{slug}/playground/": lambda ids: {"model": ids["name"], "text": "hello"},
     "/t/{slug}/playground/chat/": lambda ids: {"model": ids["name"], "messages": "[]"},
 }
@@ -120,6 +130,13 @@ def world(database: None) -> World:
                 at=int(time.time()),
             ),
             "account_id": str(job_row.dataset_version.dataset.account_id),
+            "number": "100000017",  # of a version; long, since ids are taken out of answers
+            "erasure_id": Erasure.objects.of(b)
+            .create(dataset=job_row.dataset_version.dataset, person="0" * 64, created_by=canary)
+            .public_id,
+            "hold_id": holds.place(
+                b, SYSTEM, reason=canary, dataset=job_row.dataset_version.dataset
+            ).public_id,
         }
     ids |= _batch_ids(people.api("globex"), canary)
     made = World(a, b, people.browser("alice"), people.key(a), ids, canary)

@@ -266,9 +266,16 @@ def address(source: Source) -> str:
     ])  # fmt: skip
 
 
+def account(source: Source) -> str:
+    called = source.choice(
+        ["account number ", "Account: ", "acct no. ", "a/c ", "sort code ", "账号", "银行账户："]
+    )
+    return f"{called}|{source.randint(1, 9)}{_digits(source, source.choice([7, 8, 9]))}"
+
+
 MAKERS: dict[str, Callable[[Source], str]] = {
     maker.__name__: maker
-    for maker in (email, phone, card, iban, national_id, date_of_birth, mrn, ip, url, address)
+    for maker in (email, phone, card, iban, national_id, account, date_of_birth, mrn, ip, url, address)
 }
 _AROUND = (
     ("", ""), ("Please write to ", " about the invoice."), ("The client left ", ", and asked for a reply."),

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import random
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modeling.core.segments import (
     FRAME_ROWS_BYTES,
+    MAGIC,
     FrameReader,
     FrameWriter,
     KeyRing,
     Place,
     SegmentBroken,
     pack_row,
+    pack_texts,
     read_frames,
+    unpack_rows,
 )
+from modeling.core.tables import Row
+from tests.core.csv_pieces import read
 
 PLACE = Place("tenant-1", "dataset-1", 1)
 HANDLES = [bytes([n]) * 16 for n in range(1, 6)]
@@ -157,3 +164,38 @@ def test_sealing_costs_microseconds_a_row() -> None:
         writer.write(handle, ring.make(handle)[0], row)
     writer.flush()
     assert (time.process_time() - start) / 20_000 < 40e-6  # 6 µs alone; generous for a busy machine
+
+
+def test_segments_of_the_first_format_are_read() -> None:
+    """The fixture was written before rows of CSV were kept as text; its marker is the one of version 1."""
+    content = base64.b64decode((Path(__file__).parent / "segments_v1.b64").read_text())
+    assert content[:6] == b"CLSEG\x01" != MAGIC
+    keys = {bytes([n]) * 16: bytes([n + 10]) * 32 for n in (1, 2)}
+    reader = FrameReader(PLACE)
+    rows = [
+        row for frame in read_frames(io.BytesIO(content)) for row in reader.open(frame, keys[frame.handle])
+    ]
+    assert rows == [
+        Row(line, values, raw)
+        for n in (1, 2)
+        for line, values, raw in (
+            (n * 2, ['a, "b"', None, ["x", 1.5]], None),
+            (n * 2 + 1, ["é", {"k": True}, ""], '"é",,\r\n'),
+        )
+    ]
+
+
+@pytest.mark.parametrize(("quote", "newline"), [('"', "\n"), ('"', "\r\n"), ("'", "\n"), ("none", "\n")])
+def test_rows_kept_as_text_come_back_the_same(quote: str, newline: str) -> None:
+    mark = quote if quote != "none" else '"'
+    lines = ["a,b", "1,é", f"{mark}x, y{mark},2", f"{mark}plain{mark},", f"{mark}{mark * 2}{mark},3"]
+    if quote == "none":
+        lines = ["a,b", '1,"x', "a\tb,c"]
+    content = "".join(line + newline for line in lines).encode()
+    settings = {"quote": quote, "is_fast": True}
+    seen = read(content, **settings)
+    packed = [row for block in seen.blocks for row in pack_texts(block, block.lines())]
+    assert len(packed) == seen.in_blocks == len(lines) - 1
+    assert [row for one in packed for row in unpack_rows(one)] == read(
+        content, quote=quote, is_fast=False
+    ).rows

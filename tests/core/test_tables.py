@@ -61,10 +61,13 @@ def test_encodings_are_guessed(encoding: str) -> None:
     assert values("name,city\nZoë,Łódź\n".encode(encoding)) == [["Zoë", "Łódź"]]
 
 
-def test_latin_1_must_be_declared() -> None:
+def test_what_is_not_utf_8_is_guessed_and_said_to_be_a_guess() -> None:
     content = "name\nZoë\n".encode("latin-1")
     assert values(content, encoding="latin-1") == [["Zoë"]]
-    error = refusal(content)
+    table, rows, _ = read(content)
+    assert rows[0].values == ["Zoë"]
+    assert (table.layout.encoding, table.layout.found["encoding"]) == ("cp1252", "likely")
+    error = refusal(content, encoding="utf-8")
     assert (error.line, error.column, error.rule) == (2, 3, "encoding")
 
 
@@ -174,7 +177,7 @@ def test_bad_conversations_are_named(messages: str, rule: str) -> None:
         (b"a,a\n1,2\n", (1, 2, "duplicate_column")),
         (b"a,,c\n1,2,3\n", (1, 2, "column_name")),
         (b'[{"a": 1}]', (1, 1, "json_list")),
-        (b"a,b\n" + b"1,2\n" * 5 + b"3,\xff\n", (7, 3, "encoding")),
+        (b"a,b\n" + b"1,2\n" * 5 + b"3,\xc3\xa9\n4,\xff\n", (8, 3, "encoding")),
         (b"a,b\n1,\xe2\x82", (2, 3, "encoding")),
     ],
 )

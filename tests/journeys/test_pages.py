@@ -186,7 +186,12 @@ def test_deleting_asks_for_the_name(acme: Tenant, alice: Any) -> None:
 def test_the_unit_of_privacy_can_be_changed_before_the_first_run(acme: Tenant, alice: Any) -> None:
     dataset = alice.get(upload(alice, acme)).url
     assert "200" in _figure(alice.get(dataset).content.decode(), "People")
-    assert alice.post(f"{dataset}unit/", {"unit_column": ""}).status_code == 302
+    page = alice.get(f"{dataset}columns/").content.decode()
+    unit = re.search(r'name="(c\d+_role)" aria-label="What patient_id is"', page)
+    assert unit
+    sent = {unit[1]: "leave", "each_row": "1"}
+    assert alice.post(f"{dataset}columns/", sent).status_code == 422  # not without being confirmed
+    assert alice.post(f"{dataset}columns/", sent | {"confirm_unit": "1"}).status_code == 302
     assert "400" in _figure(alice.get(dataset).content.decode(), "People")
 
 

@@ -2,65 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.core.files.uploadhandler import TemporaryFileUploadHandler
-from django.db import connection
 from django.http.multipartparser import MultiPartParser
 from django.test import RequestFactory
 
+from tests.modeling.searching import Search
 from tests.modeling.test_files_api import inspect
 
 BIG = 3 << 20  # above the 2.5 MB from which Django writes a temporary file
 
 
-def services_folder() -> Path:
-    """The folder of this run's own PostgreSQL and Valkey: a server process works in its data directory."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (pid,) = cursor.fetchone()
-    return Path(f"/proc/{pid}/cwd").resolve().parent
-
-
-def files_on_disk() -> Iterator[Path]:
-    """Everything the product could have written: data, objects, its own database and Valkey, temporary files."""
-    for folder in (Path(settings.DATA_DIR), services_folder(), Path("/dev/shm")):
-        for path, _, names in os.walk(folder):
-            yield from (Path(path) / name for name in names)
-    for folder in (Path(tempfile.gettempdir()), Path("/var/tmp")):
-        yield from (path for path in folder.iterdir() if not path.is_dir())
-
-
-def open_files() -> Iterator[Path]:
-    """Files without a name that this process still holds."""
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            if link.is_file():
-                yield link
-        except OSError:
-            continue
-
-
 def found(canary: bytes, since: float) -> list[str]:
     """Where the canary lies in files changed after `since`; PostgreSQL gets a moment to write its log."""
-    time.sleep(1)
-    places = []
-    for path in (*files_on_disk(), *open_files()):
-        try:
-            if path.stat().st_mtime >= since - 1 and canary in path.read_bytes():
-                places.append(str(path))
-        except OSError:
-            continue
-    return places
+    search = Search(canary)
+    search.since = since
+    return search.settled()
 
 
 @pytest.fixture
@@ -83,14 +46,15 @@ def test_an_upload_leaves_no_plaintext(
     canary, body = content
     start = time.time()
     during: list[str] = []
-    spill = grouping.Spool._spill
+    spill = grouping._SealedRuns.append
 
-    def spill_and_look(self: Any) -> None:
-        spill(self)
+    def spill_and_look(self: Any, data: bytes, kind: int) -> int:
+        run = spill(self, data, kind)
         if len(during) == 0:
             during.extend(found(canary, start) or ["nowhere"])
+        return run
 
-    monkeypatch.setattr(grouping.Spool, "_spill", spill_and_look)
+    monkeypatch.setattr(grouping._SealedRuns, "append", spill_and_look)
     file = api.upload("notes.csv", body).json()
     assert found(canary, start) == []
     inspect(acme, file["id"])

@@ -14,7 +14,8 @@ from modeling.actions.recommendations import BELIEVED_DAYS
 from modeling.models import CountedEvent, Endpoint, ModelVersion, RecommendedDay
 from modeling.queries.recommended import recommended, share_of
 from modeling.serving.recommendation_ids import issue
-from tenants import vault
+from modeling.serving.targets import id_key
+from tenants import resealing, vault
 from tenants.scope import scope
 from tests.make import Api, People
 from tests.serving.made import item_parts
@@ -31,8 +32,7 @@ def model(acme: Any) -> ModelVersion:
 def listed(model: ModelVersion, count: int = 10, *, endpoint: str = "", days_ago: float = 0) -> str:
     """The id of a list that the model made."""
     with scope(model.tenant_id):
-        row = ModelVersion.objects.of(model.tenant_id).select_related("object").get(pk=model.pk)
-        own = vault.data_key(row.object)
+        own = id_key(model)
     at = int(time.time() - days_ago * 86_400)
     return issue(own, version=str(model.pk), endpoint=endpoint, items=ITEMS[:count], at=at)
 
@@ -189,6 +189,22 @@ def test_ids_of_a_deleted_model_are_unknown(api: Api, acme: Any, model: ModelVer
         vault.destroy(row.object)
     refused = send(api, {"recommendation_id": name, "type": "click", "item": "item-0"})["refused"]
     assert [one["code"] for one in refused] == ["unknown_recommendation"]
+
+
+def test_ids_outlive_new_data_keys_and_older_ones_are_known(api: Api, acme: Any, model: ModelVersion) -> None:
+    """Until now the data key sealed them: such an id counts as long as that key lives."""
+    with scope(acme):
+        row = ModelVersion.objects.of(acme).select_related("object").get(pk=model.pk)
+        before = vault.data_key(row.object)
+    version = str(model.pk)
+    older = issue(before, version=version, endpoint="", items=ITEMS[:3], at=int(time.time()))
+    newer = listed(model, 3)
+    events = [{"recommendation_id": name, "type": "click", "item": "item-1"} for name in (older, newer)]
+    assert send(api, *events)["recorded"] == 2
+    assert resealing.reseal(row.object, sign=lambda: None)
+    events = [event | {"event_id": "after"} for event in events]
+    done = send(api, *events)
+    assert (done["recorded"], [one["code"] for one in done["refused"]]) == (1, ["unknown_recommendation"])
 
 
 def part_of_page(tenant: Any, model: ModelVersion) -> str:

@@ -12,9 +12,10 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.utils import timezone
 
-from modeling.actions import uploading
+from modeling.actions import upload_parts, uploading
+from modeling.actions.files import Announced
 from modeling.models import Upload
-from modeling.tasks.batches import expire_uploads
+from modeling.tasks.uploads import expire_uploads
 from saas.lib.errors import Refusal
 from tenants.audit import SYSTEM
 from tenants.models import AuditEntry, Tenant, VaultObject
@@ -61,8 +62,9 @@ def test_it_works(api: Any, acme: Tenant) -> None:
     assert (done["status"], done["file"]["bytes"], done["file"]["filename"]) == (
         "completed", len(CLINIC), "notes.csv",
     )  # fmt: skip
-    assert kept(acme, "part") == 0
+    assert (kept(acme, "part"), kept(acme, "joined")) == (2, 1)  # no copy was made
     inspect(acme, done["file"]["id"])
+    assert (kept(acme, "part"), kept(acme, "joined")) == (0, 0)
     file = api.get(f"/v1/files/{done['file']['id']}").json()
     assert (file["status"], file["rows"]) == ("processed", 200)
     content = api.get(f"/v1/files/{file['id']}/content")
@@ -104,7 +106,7 @@ def test_begun_wrongly(api: Any, people: Any) -> None:
 
 
 def test_a_part_has_a_largest_size(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploading, "PART_BYTES_MOST", 1000)
+    monkeypatch.setattr(upload_parts, "PART_BYTES_MOST", 1000)
     upload = begun(api, 10_000)
     assert part(api, upload, b"x" * 1000).status_code == 200
     assert code(part(api, upload, b"x" * 1001)) == (413, "part_too_large")
@@ -117,17 +119,12 @@ def test_what_is_announced_counts_as_stored(api: Any, acme: Tenant) -> None:
 
 
 def test_two_at_once_do_not_both_announce_what_is_left(acme: Tenant) -> None:
-    words: dict[str, Any] = {
-        "name": "a.csv",
-        "purpose": "fine-tune",
-        "size_bytes": 300 << 20,
-        "mime_type": "text/csv",
-    }
+    asked = Announced("a.csv", "fine-tune", 300 << 20)
 
     def begin_another() -> str:
         try:
             with scope(acme):
-                uploading.begin(acme, SYSTEM, **words)
+                uploading.begin(acme, SYSTEM, asked)
         except Refusal as refusal:
             return refusal.code
         finally:
@@ -136,7 +133,7 @@ def test_two_at_once_do_not_both_announce_what_is_left(acme: Tenant) -> None:
 
     with ThreadPoolExecutor(1) as other:
         with scope(acme):
-            uploading.begin(acme, SYSTEM, **words)
+            uploading.begin(acme, SYSTEM, asked)
             answer = other.submit(begin_another)
             wait({answer}, timeout=0.5)
         assert answer.result(10) == "storage_limit"

@@ -29,7 +29,7 @@ WIDTH = 384
 class EngineProcess:
     """`python -m modeling.serving.engine` on a socket of its own."""
 
-    def __init__(self, socket: Path, *, models: Path = MODELS, encoder: str = "torch") -> None:
+    def __init__(self, socket: Path, *, models: Path = MODELS, encoder: str = "torch", **given: str) -> None:
         self.socket = socket
         command = [
             sys.executable,
@@ -41,7 +41,7 @@ class EngineProcess:
             str(models),
         ]
         environment = {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-        environment["ENCODER_ENGINE"] = encoder
+        environment |= {"ENCODER_ENGINE": encoder, **given}
         self.process = subprocess.Popen(command, env=environment, cwd=socket.parent)
 
     def ask(self, op: str, *, tenant: str = "", seconds: float = 30.0, **body: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -198,7 +199,7 @@ def test_a_version_that_cannot_be_loaded_leaves_the_endpoint(
 
     one, two, _ = versions
     point(api, one)
-    file = vault.object_path(two.object)
+    file = Path(vault.location(two.object))
     file.write_bytes(file.read_bytes()[:-40] + bytes(40))
     refused = error(api.post("/v1/endpoints", {"name": "prod", "model": two.name}), 409)
     assert refused["code"] == "model_not_loadable"

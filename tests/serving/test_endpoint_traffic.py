@@ -8,6 +8,7 @@ import os
 import time
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -205,8 +206,7 @@ async def test_a_shadow_that_fails_or_finds_no_room_harms_nobody(
         row = await shadow_row(acme, versions[1], 1)
         assert row["requests"] + row["dropped"] == 40
         assert row["dropped"] > 0  # one at a time of an endpoint
-        file = vault.object_path(versions[2].object)
-        file.write_bytes(file.read_bytes()[:-40] + bytes(40))
+        await in_thread(_break, versions[2])
         await change(api, "/v1/endpoints/prod", {"shadow": versions[2].name})
         await seen.ask(http)
         broken = await shadow_row(acme, versions[2], 0, failed=1)
@@ -256,8 +256,7 @@ async def test_a_failing_canary_is_taken_out(api: Any, acme: Any, versions: list
     one, two, _ = versions
     await change(api, "/v1/endpoints", {"name": "prod", "model": one.name})
     await change(api, "/v1/endpoints/prod", {"canary": {"model": two.name, "percent": 50}})
-    file = vault.object_path(two.object)
-    file.write_bytes(file.read_bytes()[:-40] + bytes(40))
+    await in_thread(_break, two)
     await in_thread(_forget, acme, two)
     seen = Seen()
     async with lifespan(), client(api.key) as http:
@@ -271,6 +270,12 @@ async def test_a_failing_canary_is_taken_out(api: Any, acme: Any, versions: list
     assert (newest["kind"], newest["canary"]) == ("split", None)
     assert newest["actor"].startswith("Cloister: ")
     assert newest["actor"].endswith("answers failed")
+
+
+def _break(version: Any) -> None:
+    """Spoil the end of a version's sealed bytes."""
+    file = Path(vault.location(version.object))
+    file.write_bytes(file.read_bytes()[:-40] + bytes(40))
 
 
 def _forget(tenant: Any, version: Any) -> None:

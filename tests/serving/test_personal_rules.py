@@ -14,7 +14,7 @@ import pytest
 
 from billing import plans, queries
 from billing.models import UsageEvent
-from modeling.core.personal_data import mask
+from modeling.core.personal_policy import Policy, Screened, of_rule
 from modeling.models import DefaultRules, Endpoint, ModelVersion
 from modeling.serving import gateway_screen
 from modeling.serving.gateway_metrics import METRICS
@@ -163,16 +163,18 @@ async def test_long_texts_of_one_tenant_wait_behind_each_other(monkeypatch: pyte
     goes_on = threading.Event()
     order: list[str] = []
 
-    def held(text: str) -> Any:
+    screen = Policy.screen
+
+    def held(policy: Policy, text: str) -> Screened:
         goes_on.wait(20)
         order.append(text.split()[0])
-        return mask(text)
+        return screen(policy, text)
 
-    monkeypatch.setattr(gateway_screen, "mask", held)
+    monkeypatch.setattr(Policy, "screen", held)
 
     async def look(tenant: str) -> gateway_screen.Screened:
         texts = [f"{tenant} " * 1_500]
-        return await gateway_screen.under_rule("note", texts, lambda at: "input", tenant=tenant)
+        return await gateway_screen.under_rule(of_rule("note", {}), texts, lambda at: "input", tenant=tenant)
 
     asked = [asyncio.create_task(look("loud")) for _ in range(6)]
     await asyncio.sleep(0.05)

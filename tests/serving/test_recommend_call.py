@@ -12,7 +12,7 @@ from modeling.core.recommend_ranking import Wish, rank
 from modeling.core.recommend_scores import ItemModel
 from modeling.models import Endpoint
 from modeling.serving.recommendation_ids import verify, version_of
-from tenants import vault
+from modeling.serving.targets import id_key
 from tenants.scope import scope
 from tests.serving.made import EngineProcess, item_parts
 from tests.serving.speaking import client, in_thread, lifespan, make_version
@@ -100,7 +100,7 @@ async def test_the_id_says_what_was_shown_and_by_whom(key: str, acme: Any, shop:
     def point() -> tuple[str, bytes]:
         with scope(acme):
             endpoint = Endpoint.objects.of(acme).create(name="home", version=shop)
-            return str(endpoint.pk), vault.data_key(shop.object)
+            return str(endpoint.pk), id_key(shop)
 
     endpoint, own = await in_thread(point)
     async with lifespan(), client(key) as http:

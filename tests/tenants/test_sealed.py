@@ -7,13 +7,9 @@ import os
 import random
 
 import pytest
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from saas.lib import sealed
 from saas.lib.sealed import (
     CHUNK_BYTES,
-    HEADER_BYTES,
     PREAMBLE_BYTES,
     TAG_BYTES,
     Context,
@@ -182,73 +178,3 @@ def test_another_place_or_key_does_not_open(context: Context) -> None:
     with pytest.raises(SealBroken):
         opened(data, key=bytes(32))
     assert opened(data) == b"secret"
-
-
-def _times(x: int, y: int) -> int:
-    """Product in GF(2^128) with GCM's bit order (SP 800-38D, algorithm 1)."""
-    product = 0
-    for bit in range(127, -1, -1):
-        if x >> bit & 1:
-            product ^= y
-        y = (y >> 1) ^ (0xE1 << 120 if y & 1 else 0)
-    return product
-
-
-def _inverse(x: int) -> int:
-    """x^(2^128 - 2)."""
-    result, power = 1 << 127, x
-    for _ in range(127):
-        power = _times(power, power)
-        result = _times(result, power)
-    return result
-
-
-def _block(cipher_key: bytes, block: bytes) -> int:
-    """AES of one block, as the tag mask and hash key of GCM use it."""
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    return int.from_bytes(Cipher(algorithms.AES256(cipher_key), modes.ECB()).encryptor().update(block))
-
-
-def _collision(first: bytes, second: bytes, nonce: bytes) -> bytes:
-    """A ciphertext of two blocks and a tag that plain GCM accepts under both keys."""
-    hashes = [_block(key, bytes(16)) for key in (first, second)]
-    masks = [_block(key, nonce + b"\0\0\0\1") for key in (first, second)]
-    squares = [_times(h, h) for h in hashes]
-    cubes = [_times(s, h) for s, h in zip(squares, hashes, strict=True)]
-    lengths = 256  # u64 zero bits of associated data | u64 bits of ciphertext
-    block_one = int.from_bytes(b"collision block!")
-    right = (
-        _times(block_one, cubes[0] ^ cubes[1]) ^ _times(lengths, hashes[0] ^ hashes[1]) ^ masks[0] ^ masks[1]
-    )
-    block_two = _times(right, _inverse(squares[0] ^ squares[1]))
-    tag = _times(block_one, cubes[0]) ^ _times(block_two, squares[0]) ^ _times(lengths, hashes[0]) ^ masks[0]
-    return b"".join(part.to_bytes(16) for part in (block_one, block_two, tag))
-
-
-def test_a_stream_that_two_keys_could_open_is_refused_by_the_commitment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    ours, theirs = bytes(32), bytes([1]) * 32
-    chunk_keys: list[bytes] = []
-    real = AESGCM
-
-    def watched(key: bytes) -> AESGCM:
-        chunk_keys.append(key)
-        return real(key)
-
-    header = sealed_bytes(b"")[:HEADER_BYTES]
-    monkeypatch.setattr(sealed, "AESGCM", watched)
-    _, commitment = sealed._derive(ours, header, CONTEXT)
-    sealed._derive(theirs, header, CONTEXT)
-    monkeypatch.undo()
-    nonce = header[-7:] + bytes(4) + b"\1"
-    forged = _collision(chunk_keys[0], chunk_keys[1], nonce)
-    for key in chunk_keys:
-        assert AESGCM(key).decrypt(nonce, forged, None)  # control: GCM alone takes it under both
-    with pytest.raises(InvalidTag):
-        AESGCM(chunk_keys[0]).decrypt(nonce, forged[:-1] + bytes([forged[-1] ^ 1]), None)
-    data = header + commitment + forged
-    assert len(opened(data, key=ours)) == 32
-    with pytest.raises(SealBroken):
-        opened(data, key=theirs)

@@ -55,7 +55,7 @@ def test_it_works(people: Any) -> None:
     assert (tenant.slug, tenant.pack, tenant.state) == (slug, "medical", "active")
     with scope(tenant):
         assert Member.objects.of(tenant).get().role == "owner"
-        assert DataKey.objects.of(tenant).count() == 1
+        assert DataKey.objects.of(tenant).count() == 2  # what others are derived from, and what wraps
         assert list(AuditEntry.objects.of(tenant).order_by("seq").values_list("action", flat=True)) == [
             "tenant.created",
             "member.added",

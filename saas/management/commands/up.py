@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+import psycopg
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
@@ -28,8 +29,10 @@ from saas.migrations_state import pending
 from saas.processes import ProcessFailed, die_with_parent, free_port, port_is_free, tail
 from saas.stack import CONNECTIONS, ROLES, Stack
 from saas.supervisor import Child, Service, Supervisor
+from tenants import tombstones
 from tenants.demo import sign_ins
 
+REPLAYING = ("web", "quick")  # the roles that start only when nothing destroyed is back
 SERVING = ("DATABASE_URL", "OPERATOR_DATABASE_URL")
 READY_SECONDS = 120.0
 HOPELESS_DEATHS = 3  # of one child, before the first page
@@ -76,8 +79,17 @@ def become(role: str) -> NoReturn:
     for name in SERVING:
         if name in child.env:
             require_bound_role(name, child.env[name])
+    operator = child.env.get("OPERATOR_DATABASE_URL", "")
+    if role in REPLAYING and operator and _unreplayed(operator):
+        tombstones.replay()
     os.chdir(settings.BASE_DIR)
     os.execve(child.command[0], [str(part) for part in child.command], dict(child.env))  # noqa: S606 (our own command)
+
+
+def _unreplayed(url: str) -> int:
+    """How many tombstones the database of the operator's role does not know: more than none after a restore."""
+    with psycopg.connect(url) as connection, connection.cursor() as cursor:
+        return len(tombstones.unreplayed(cursor))
 
 
 def _stack(host: str, port: int, connections: Mapping[str, str]) -> Stack:
@@ -164,6 +176,7 @@ class Run:
         if waiting:
             self.supervisor.once(stack.migrate())
             self._step(f"{waiting} migrations applied")
+        self._destroy_again(stack, connections["OPERATOR_DATABASE_URL"])
         for name in SERVING:
             require_bound_role(name, connections[name])
         for child in (*self._standin(stack), stack.web(), stack.train(), stack.quick(), stack.timetable()):
@@ -174,6 +187,15 @@ class Run:
             self._seed(stack)
         if not self.supervisor.is_stopping:
             self._announce()
+
+    def _destroy_again(self, stack: Stack, url: str) -> None:
+        """Replay the tombstones that the database lacks; nobody is served before that is done."""
+        if not (count := _unreplayed(url)):
+            return
+        self.supervisor.once(stack.command("restore check", "restore_check", connections=CONNECTIONS))
+        if _unreplayed(url):
+            raise ProcessFailed("What was destroyed is back after a restore: run manage.py restore_check.")
+        self._step(f"{count} things destroyed again that a restored backup had brought back")
 
     def _connections(self) -> dict[str, str]:
         """The given addresses, or those of embedded services started here; children inherit the marks."""
