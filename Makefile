@@ -106,7 +106,7 @@ seals: install-test ## bits flipped, streams cut and spliced, two keys for one c
 	@SEALS=full $(PROVE) tests/tenants/test_seals.py
 
 restores: install-test ## shred, restore the backup, replay what was destroyed (RESTORES=2 for fewer)
-	@RESTORES=$${RESTORES:-6} $(PROVE) tests/modeling/test_restores.py
+	@RESTORES=$${RESTORES:-6} $(PROVE) -m slow tests/modeling/test_restores.py
 
 proofs: kills zombies races tampering audit batches disconnects engine-kills usage-loss revocations flood moves upload-kills canary version-kills version-memory rotations own-keys hostile fuzz inspection-kills seals restores ## all of them
 

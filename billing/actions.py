@@ -163,7 +163,7 @@ def _write(tenant_id: UUID, ordered: gateway.Ordered, asked_at: datetime) -> Non
         past_due_since=overdue_since,
         as_of=asked_at,
     )
-    if before != (ordered.plan, ordered.status):
+    if before != (ordered.plan, ordered.status) and tenant.state != Tenant.State.ERASED:
         actor = audit.Actor("system", "stripe", "Stripe")
         audit.record(
             tenant, actor, "billing.subscription_changed", row, plan=ordered.plan, status=ordered.status
@@ -188,7 +188,7 @@ def _read_again(customer: str) -> int:
 def report_usage() -> int:
     """Send unreported usage of paying tenants to Stripe's meters, each row once under its own id. Returns how many."""
     payers = Subscription.objects.everywhere().exclude(stripe_customer="").filter(status__in=PAYING | OVERDUE)
-    return sum(_unless_refused(_report_tenant, row, row.stripe_customer) for row in payers)
+    return sum(_unless_refused(report_tenant, row, row.stripe_customer) for row in payers)
 
 
 def _unless_refused(work: Callable[[Any], int], subject: Any, customer: str) -> int:
@@ -200,7 +200,8 @@ def _unless_refused(work: Callable[[Any], int], subject: Any, customer: str) -> 
         return 0
 
 
-def _report_tenant(subscription: Subscription) -> int:
+def report_tenant(subscription: Subscription) -> int:
+    """Report at most REPORT_BATCH unreported uses of one paying tenant; returns how many."""
     tenant_id = subscription.tenant_id
     with scope(tenant_id):
         rows = list(

@@ -19,6 +19,7 @@ METERS = {
     "predictions": "cloister_predictions",
     "tokens": "cloister_tokens",
 }
+LIVING = frozenset({"active", "trialing", "past_due", "unpaid", "incomplete", "paused"})  # not ended for good
 
 
 class PaymentUnreachable(Refusal):
@@ -159,6 +160,11 @@ def fetch_subscriptions(customer: str) -> list[Ordered]:
     """All subscriptions of a customer as they are now, newest first."""
     rows = _ask(_client().v1.subscriptions.list, {"customer": customer, "status": "all"}).data
     return [_ordered(row) for row in rows]
+
+
+def cancel_subscription(subscription: str) -> None:
+    """End a subscription now, with an invoice over what is not invoiced yet."""
+    _ask(_client().v1.subscriptions.cancel, subscription, {"invoice_now": True, "prorate": False})
 
 
 def _ordered(row: Any) -> Ordered:

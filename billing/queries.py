@@ -58,7 +58,7 @@ def account_of(tenant: Tenant) -> tuple[Plan, Standing]:
 
 
 def _standing_by(tenant: Tenant, found: Subscription | None, now: datetime) -> Standing:
-    if tenant.state == Tenant.State.SUSPENDED:
+    if tenant.state != Tenant.State.ACTIVE:
         return Standing.SUSPENDED
     if found is None or found.past_due_since is None:
         return Standing.GOOD

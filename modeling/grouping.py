@@ -49,6 +49,12 @@ class Spool:
         for at in range(len(self._held)):
             yield self._partition(at)
 
+    def stream(self, at: int) -> Iterator[bytes]:
+        """One partition's records in the order of their coming, however many there are."""
+        for run in self._runs[at]:
+            yield from self._records(run, at)
+        yield from self._held[at]
+
     def groups(self, key_bytes: int) -> Iterator[tuple[bytes, Iterable[bytes]]]:
         """(key, the rest of its records in order) of records that begin with a key; to be drawn once.
 
@@ -63,22 +69,17 @@ class Spool:
     def _large_groups(self, at: int, key_bytes: int) -> Iterator[tuple[bytes, Iterable[bytes]]]:
         """One pass for the keys of most records, each streamed, and one for all the others."""
         sizes: dict[bytes, int] = {}
-        for record in self._streamed(at):
+        for record in self.stream(at):
             key = record[:key_bytes]
             sizes[key] = sizes.get(key, 0) + len(record)
         large = {key for key, size in sizes.items() if size > self._memory_bytes // 8}
         for key in large:
-            yield key, (record[key_bytes:] for record in self._streamed(at) if record[:key_bytes] == key)
-        others = (record for record in self._streamed(at) if record[:key_bytes] not in large)
+            yield key, (record[key_bytes:] for record in self.stream(at) if record[:key_bytes] == key)
+        others = (record for record in self.stream(at) if record[:key_bytes] not in large)
         yield from _grouped(others, key_bytes).items()
 
-    def _streamed(self, at: int) -> Iterator[bytes]:
-        for run in self._runs[at]:
-            yield from self._records(run, at)
-        yield from self._held[at]
-
     def _partition(self, at: int) -> list[bytes]:
-        records = list(self._streamed(at))
+        records = list(self.stream(at))
         self._held[at] = []
         return records
 

@@ -21,6 +21,7 @@ from modeling.views import (
     quality,
     reading,
     retention,
+    tenant_erasure,
     training,
     uploads,
 )
@@ -70,6 +71,7 @@ urlpatterns = [
         erasures.erasure_certificate,
         name="erasure_certificate",
     ),
+    path("t/<slug:slug>/settings/delete/", tenant_erasure.tenant_delete, name="tenant_delete"),
     path("t/<slug:slug>/retention/", retention.retention_page, name="retention"),
     path("t/<slug:slug>/retention/rules/", retention.rule, name="retention_rule"),
     path("t/<slug:slug>/retention/holds/", retention.hold_place, name="hold_place"),

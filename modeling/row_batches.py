@@ -25,6 +25,9 @@ class Batch(Protocol):
     def digests(self, digests: RowDigests) -> list[bytes]:
         """Each row's digest."""
 
+    def masked_digests(self, digests: RowDigests) -> list[bytes]:
+        """Those of the rows that were masked, as they stand in a frame."""
+
     def packed(self) -> list[bytes]:
         """Each row as it stands in a frame."""
 
@@ -44,6 +47,10 @@ class RowBatch:
     def digests(self, digests: RowDigests) -> list[bytes]:
         """Each row's digest."""
         return digests.of_rows(row.values if row.before is None else row.before for row in self._rows)
+
+    def masked_digests(self, digests: RowDigests) -> list[bytes]:
+        """Those of the rows that were masked, as they stand in a frame."""
+        return digests.of_rows(row.values for row in self._rows if row.before is not None)
 
     def packed(self) -> list[bytes]:
         """Each row as it stands in a frame."""
@@ -73,6 +80,10 @@ class BlockBatch:
     def digests(self, digests: RowDigests) -> list[bytes]:
         """Each row's digest."""
         return digests.of_block(self._lines, self._block.delimiter, self._quoted)
+
+    def masked_digests(self, digests: RowDigests) -> list[bytes]:
+        """None: a block in which something was masked comes as rows."""
+        return []
 
     def packed(self) -> list[bytes]:
         """Each row as it stands in a frame."""

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, BinaryIO, cast
 
 from modeling.core.segments import Frame, FrameReader, KeyRing, Place, pack_row, read_frames, unpack_rows
@@ -20,6 +19,7 @@ from tenants.models import VaultObject
 from tenants.scope import current, scope
 
 FRAMES_AT_ONCE = 1_000
+FRAMES_BYTES = 16 << 20
 _TEXT_AT_ONCE = 1 << 18
 
 
@@ -81,7 +81,7 @@ def open_rows(
         frames = read_frames(cast(BinaryIO, _Buffered(source)))
         if only is not None:
             frames = (frame for frame in frames if frame.handle in only)
-        while batch := list(islice(frames, FRAMES_AT_ONCE)):
+        for batch in _at_once(frames):
             keys = _unit_keys(version, batch)
             handle, key = b"", b""
             for frame in batch:
@@ -100,7 +100,7 @@ def read_handles(version: DatasetVersion) -> Iterator[bytes]:
     last = b""
     with closing(source):
         frames = read_frames(cast(BinaryIO, _Buffered(source)))
-        while batch := list(islice(frames, FRAMES_AT_ONCE)):
+        for batch in _at_once(frames):
             keys = _unit_keys(version, batch)
             for frame in batch:
                 if frame.handle != last and frame.handle in keys:
@@ -147,6 +147,19 @@ def rows_in_file_order(version: DatasetVersion) -> Iterator[Row]:
         records.sort()
         for record in records:
             yield from unpack_rows(record[8:])
+
+
+def _at_once(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
+    """Frames whose keys are looked up together: many small ones, few large ones."""
+    batch, size = [], 0
+    for frame in frames:
+        batch.append(frame)
+        size += len(frame.sealed)
+        if len(batch) >= FRAMES_AT_ONCE or size >= FRAMES_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _segments(version: DatasetVersion) -> VaultObject:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final
 
+import numpy as np
+
 from tenants import vault
 from tenants.models import Tenant
 
@@ -130,8 +132,11 @@ class RowDigests:
     ) -> Iterator[bytes]:
         plain = [line for at, line in enumerate(lines) if at not in quoted] if quoted else lines
         folded = iter(_folded(plain, mark))
+        with_quotes = iter(
+            _folded(["\0".join(quoted[at]) for at in sorted(quoted)], "\0")
+        )  # no cell holds a NUL
         for at in range(len(lines)):
-            words = [canonical(cell).encode() for cell in quoted[at]] if at in quoted else next(folded)
+            words = next(with_quotes if at in quoted else folded)
             words.sort()  # as bytes in the order of their characters
             yield b"\x1f".join(words)
 
@@ -143,37 +148,31 @@ def _folded(lines: Sequence[str], mark: str) -> Iterator[list[bytes]]:
     same = folded.count(mark) == text.count(mark) and folded.count("\n") == text.count("\n")
     if not same:
         return ([canonical(cell).encode() for cell in line.split(mark)] for line in lines)
-    split = mark.encode()
-    if not _has_odd_blanks(folded, mark):
-        return (line.split(split) for line in folded.encode().split(b"\n"))
+    split, data = mark.encode(), folded.encode()
+    odd = _odd_lines(folded, data, mark)
+    if not odd:
+        return (line.split(split) for line in data.split(b"\n"))
     return (
-        [" ".join(cell.split()).encode() for cell in line.split(mark)]
-        if _has_odd_blanks(line, mark)
-        else line.encode().split(split)
-        for line in folded.split("\n")
+        [" ".join(cell.split()).encode() for cell in line.decode().split(mark)]
+        if at in odd
+        else line.split(split)
+        for at, line in enumerate(data.split(b"\n"))
     )
 
 
-def _has_odd_blanks(text: str, delimiter: str) -> bool:
-    """Whether a cell of these lines may hold blanks that `canonical` takes out."""
-    text = f"\n{text}\n"
-    edges = ("  ", "\n ", " \n", f" {delimiter}", f"{delimiter} ")
-    return any(blank in text for blank in (*edges, *_BLANKS.replace(delimiter, "")))
-
-
-class RowHandles:
-    """Handles of rows that are one person each: the row's content and, for equal rows, which occurrence it is."""
-
-    def __init__(self, key: bytes) -> None:
-        self._key = key
-        self._seen: dict[bytes, int] = {}
-
-    def of(self, digest: bytes) -> bytes:
-        """The handle of the next row with this digest."""
-        handle = digest[:HANDLE_BYTES]
-        occurrence = self._seen.get(handle, 0)
-        self._seen[handle] = occurrence + 1
-        return occurrence_handle(self._key, digest, occurrence)
+def _odd_lines(text: str, data: bytes, delimiter: str) -> set[int]:
+    """Which lines, given as text and in UTF-8, may have cells with blanks that `canonical` takes out."""
+    blanks = _BLANKS.replace(delimiter, "")
+    odd = set[int]()
+    if any(blank in text for blank in blanks):
+        odd.update(at for at, line in enumerate(text.split("\n")) if any(blank in line for blank in blanks))
+    signs = np.frombuffer(b"\n" + data + b"\n", np.uint8)
+    is_space, is_end = signs == ord(" "), signs == ord("\n")
+    is_edge = is_space | is_end | (signs == ord(delimiter))
+    places = 1 + np.flatnonzero(is_space[1:-1] & (is_edge[:-2] | is_edge[2:]))
+    if len(places):
+        odd.update((np.searchsorted(np.flatnonzero(is_end), places) - 1).tolist())
+    return odd
 
 
 class RowMarks:

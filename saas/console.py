@@ -18,15 +18,18 @@ from django.utils.translation import gettext_lazy
 from django.views.decorators.http import require_http_methods
 
 from billing.models import Subscription, UsageEvent
+from modeling.actions import tenant_erasure
 from modeling.models import Job, Worker
 from saas import overview
+from saas.lib.errors import Refusal
 from tenants import actions
 from tenants.audit import Actor
-from tenants.forms import ReasonForm
-from tenants.models import Member, Tenant, User
+from tenants.forms import ErasureReasonForm, ReasonForm
+from tenants.models import Member, Tenant, TenantErasure, User
 from tenants.scope import OPERATOR, TenantQuerySet
 
 SWITCH: Final = r"^(?P<tenant_id>[0-9a-f-]{36})/(?P<verb>suspend|restore)/$"
+LEAVE: Final = r"^(?P<tenant_id>[0-9a-f-]{36})/(?P<verb>erase|keep)/$"
 USER_COLUMNS: Final = ("id", "email", "name", "is_staff", "is_active", "date_joined", "last_login")
 
 
@@ -117,19 +120,21 @@ class Blind(BaseAdmin):
 
 @admin.register(Tenant, site=console)
 class TenantAdmin(Blind):
-    """Tenants, and the two things an operator may do to one."""
+    """Tenants, and what an operator may do to one: suspend or restore it, have it erased or kept after all."""
 
-    list_display = ("slug", "name", "pack", "state", "created_at")
+    list_display = ("slug", "name", "pack", "state", "erase_at", "created_at")
     list_filter = ("state", "pack")
     search_fields = ("slug", "name")
     ordering = ("-created_at",)
-    fields = ("slug", "name", "pack", "state", "suspended_reason", "created_at")
+    fields = ("slug", "name", "pack", "state", "suspended_reason", "erase_at", "created_at")
     change_form_template = "console/tenant.html"
 
     def get_urls(self) -> list[URLPattern | URLResolver]:  # type: ignore[override]
-        """The admin's own pages, and one that suspends or restores."""
-        view = self.admin_site.admin_view(require_http_methods(["GET", "POST"])(self.switch))
-        return [re_path(SWITCH, view, name="tenant_switch"), *super().get_urls()]
+        """The admin's own pages, one that suspends or restores, and one that erases or keeps."""
+        page = require_http_methods(["GET", "POST"])
+        switch, leave = (self.admin_site.admin_view(page(view)) for view in (self.switch, self.leave))
+        own = [re_path(SWITCH, switch, name="tenant_switch"), re_path(LEAVE, leave, name="tenant_leave")]
+        return [*own, *super().get_urls()]
 
     def switch(self, request: HttpRequest, tenant_id: UUID, verb: str) -> HttpResponse:
         """Suspend or restore a tenant, with a reason that its audit log keeps."""
@@ -146,6 +151,40 @@ class TenantAdmin(Blind):
             return redirect("console:tenants_tenant_change", tenant_id)
         words = self.admin_site.each_context(request) | {"form": form, "tenant": tenant, "verb": verb}
         return render(request, "console/switch.html", words)
+
+    def leave(self, request: HttpRequest, tenant_id: UUID, verb: str) -> HttpResponse:
+        """Ask for a tenant's erasure in an owner's name, or withdraw it, with a reason that its audit log keeps."""
+        tenant = get_object_or_404(self.get_queryset(request), pk=tenant_id)
+        form = ErasureReasonForm(request.POST or None, slug=tenant.slug if verb == "erase" else "")
+        if request.method == "POST" and form.is_valid():
+            actor = Actor("operator", str(request.user.pk), request.user.email)  # type: ignore[union-attr]
+            does = tenant_erasure.request if verb == "erase" else tenant_erasure.withdraw
+            try:
+                does(tenant, actor, reason=form.cleaned_data["reason"])
+            except Refusal as refusal:
+                form.add_error(None, str(refusal.message))
+            else:
+                messages.success(
+                    request, _("Asked for; its owners are told.") if verb == "erase" else _("It stays.")
+                )
+                return redirect("console:tenants_tenant_change", tenant_id)
+        words = self.admin_site.each_context(request) | {"form": form, "tenant": tenant, "verb": verb}
+        return render(request, "console/leave.html", words)
+
+
+@admin.register(TenantErasure, site=console)
+class TenantErasureAdmin(Blind):
+    """Who is to be erased or was, and what does not go through yet; never who asked, nor why."""
+
+    columns = (*TenantErasure.OPERATOR_COLUMNS, "tenant__slug")
+    list_display = ("tenant", "state", "by_kind", "due_at", "erased_at", "trouble")
+    list_filter = ("state",)
+    search_fields = ("tenant__slug",)
+    list_select_related = ("tenant",)
+    ordering = ("-requested_at",)
+    fields = tuple(
+        "tenant" if name == "tenant_id" else name for name in TenantErasure.OPERATOR_COLUMNS if name != "id"
+    )
 
 
 @admin.register(User, site=console)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from billing.models import UsageEvent
 from modeling.models import Job, Worker
 from modeling.serving.engines import Engines
-from tenants.models import StoreSweep, Tenant
+from tenants.models import StoreSweep, Tenant, TenantErasure
 from tenants.scope import OPERATOR
 
 QUIET_AFTER = timedelta(seconds=60)
@@ -53,6 +53,14 @@ def now() -> dict[str, Any]:
         "tenants": Tenant.objects.using(OPERATOR).aggregate(
             active=Count("id", filter=Q(state=Tenant.State.ACTIVE)),
             suspended=Count("id", filter=Q(state=Tenant.State.SUSPENDED)),
+            erased=Count("id", filter=Q(state=Tenant.State.ERASED)),
+        ),
+        "erasures": list(
+            TenantErasure.objects.everywhere()
+            .filter(Q(state__in=("requested", "running")) | Q(state="erased", trouble__gt=""))
+            .only(*TenantErasure.OPERATOR_COLUMNS, "tenant__slug")
+            .select_related("tenant")
+            .order_by("due_at")[:20]
         ),
         "suspended": list(
             Tenant.objects.using(OPERATOR).filter(state=Tenant.State.SUSPENDED).order_by("slug")[:20]

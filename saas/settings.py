@@ -29,6 +29,7 @@ ENGINE_TLS_CERT, ENGINE_TLS_KEY, ENGINE_TLS_CA = (
     for name in ("ENGINE_TLS_CERT", "ENGINE_TLS_KEY", "ENGINE_TLS_CA")
 )
 ENGINE_PATIENCE_SECONDS = 8.0  # how long a request waits for an engine that restarts, within its own deadline
+HEAVY_SLOTS = env.integer("HEAVY_SLOTS", 2)  # pieces of heavy work on data at once, in all quick workers
 BATCH_SLOTS = env.integer("BATCH_SLOTS", 1)  # slices of batches at once, of the quick workers' processes
 UPLOAD_OPEN_HOURS = env.integer("UPLOAD_OPEN_HOURS", 24)  # how long parts may keep one upload open
 ROOT_KEY_FILE = env.path("ROOT_KEY_FILE", DATA_DIR / "root.key")
@@ -39,6 +40,9 @@ VAULT_TOKEN_FILE = env.path("VAULT_TOKEN_FILE", DATA_DIR / "vault.token")
 VAULT_NAMESPACE, VAULT_CA = env.text("VAULT_NAMESPACE"), env.text("VAULT_CA")
 # Where tenants may keep a key of their own: aws-kms:REGION and vault:NAME=URL/MOUNT, between spaces.
 OWN_KEYS = env.text("OWN_KEYS").split()
+TENANT_GRACE_DAYS = env.integer(
+    "TENANT_GRACE_DAYS", 7
+)  # between asking for a tenant's deletion and the deletion
 RECEIPT_KEY_FILE = env.path("RECEIPT_KEY_FILE", DATA_DIR / "receipt.key")
 VERSION = re.findall(r"^## (\d[\w.]*)", (BASE_DIR / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
 

@@ -15,6 +15,7 @@ from saas.supervisor import Child
 CONNECTIONS = ("DATABASE_URL", "MIGRATOR_DATABASE_URL", "OPERATOR_DATABASE_URL", "REDIS_URL")
 SECRETS = ("SECRET_KEY", "KEY_PEPPER", "STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", "EMAIL_HOST_PASSWORD")
 METRICS_DISTANCE = 1464
+QUICK_PROCESSES = 3
 ROLES = ("web", "engine", "train", "quick", "timetable")
 MIGRATE = ("migrate", "--database", "migrator", "--no-input", "--skip-checks")
 ENGINE_STEADY_SECONDS = 3.0  # it listens after about one: what lived longer has served, and is back at once
@@ -112,9 +113,9 @@ class Stack:
         return self._child("training worker", WORKERS, command, env, stop_seconds=30.0)
 
     def quick(self) -> Child:
-        """Inspection, webhooks, metering, sweeping."""
+        """Inspection, webhooks, metering, sweeping; one process more than heavy work may take (HEAVY_SLOTS)."""
         env = self.environment("DATABASE_URL", "OPERATOR_DATABASE_URL", "REDIS_URL")
-        command = _worker("quick", processes=2)
+        command = _worker("quick", processes=QUICK_PROCESSES)
         return self._child("quick worker", WORKERS, command, env, stop_seconds=5.0)
 
     def standin(self, port: int, secret: str) -> Child:

@@ -126,7 +126,9 @@ def signed_in_again(request: MemberRequest, form: Form) -> bool:
 
 
 def refuse_suspended(tenant: Tenant) -> None:
-    """Raise Forbidden when the tenant is suspended."""
+    """Raise Forbidden when the tenant is suspended or being erased."""
+    if tenant.state == Tenant.State.ERASED:
+        raise Forbidden(_("This tenant is being deleted, and its data with it."), code="tenant_erased")
     if tenant.state != Tenant.State.ACTIVE:
         raise Forbidden(
             _("This tenant is suspended. Its data is kept; write to support to have it restored."),

@@ -24,7 +24,7 @@ from saas.lib.db import base62, uuid7
 from saas.lib.errors import Conflict, Forbidden, NotFound, Refusal
 from tenants import audit, keys, queries, vault
 from tenants.audit import Actor
-from tenants.models import ApiKey, ApiKeySecret, Invite, Member, Role, Tenant, User
+from tenants.models import ApiKey, ApiKeySecret, Invite, Member, ReservedSlug, Role, Tenant, User
 from tenants.scope import scope
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,8 @@ def _try_tenant(user: User, name: str, pack: str, slug: str) -> Tenant | None:
         try:
             with transaction.atomic():
                 tenant.save(force_insert=True)
+                if is_reserved(slug):
+                    raise IntegrityError  # looked up after the insert, which waits for an erasure under way
         except IntegrityError:
             return None
         vault.create_tenant_key(tenant)
@@ -63,6 +65,16 @@ def _try_tenant(user: User, name: str, pack: str, slug: str) -> Tenant | None:
         audit.record(tenant, actor, "tenant.created", tenant, pack=pack)
         audit.record(tenant, actor, "member.added", owner, role=owner.role)
     return tenant
+
+
+def is_reserved(slug: str) -> bool:
+    """Whether an erased tenant had this slug."""
+    return ReservedSlug.objects.filter(digest=slug_digest(slug)).exists()
+
+
+def slug_digest(slug: str) -> str:
+    """What stays of an erased tenant's slug."""
+    return keys.digest(f"slug:{slug}")
 
 
 def rename_tenant(tenant: Tenant, name: str, *, actor: Actor) -> None:

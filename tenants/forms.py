@@ -15,6 +15,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.functional import Promise
 from django.utils.text import capfirst
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from modeling.packs import PACKS
@@ -163,3 +164,32 @@ class ReasonForm(forms.Form):
     """Why an operator suspends or restores a tenant."""
 
     reason = forms.CharField(label=_("Reason"), max_length=300)
+
+
+class TypedSlugForm(forms.Form):
+    """The tenant's slug typed, before it is erased; nothing is asked for where `slug` is ""."""
+
+    confirmation = forms.CharField(
+        max_length=40,
+        widget=forms.TextInput(
+            attrs={"class": "input", "autocomplete": "off", "autocapitalize": "off", "spellcheck": "false"}
+        ),
+    )
+
+    def __init__(self, *arguments: Any, slug: str, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._slug = slug
+        self.fields["confirmation"].label = gettext("Type %(slug)s to confirm") % {"slug": slug}
+        if not slug:
+            del self.fields["confirmation"]
+
+    def clean_confirmation(self) -> str:
+        """The slug itself, nothing like it."""
+        typed: str = self.cleaned_data["confirmation"]
+        if typed != self._slug:
+            raise forms.ValidationError(_("This is not the slug of this tenant."), code="not_the_slug")
+        return typed
+
+
+class ErasureReasonForm(TypedSlugForm, ReasonForm):
+    """Why an operator has a tenant erased, with its slug typed, or (`slug` is "") keeps it after all."""

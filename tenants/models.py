@@ -53,10 +53,11 @@ class Tenant(models.Model):
     """A customer. The slug is public, part of model names and never changes."""
 
     class State(models.TextChoices):
-        """Suspended tenants keep their data and lose everything else."""
+        """Suspended tenants keep their data and lose everything else; erased ones lose their data and their name."""
 
         ACTIVE = "active", _("active")
         SUSPENDED = "suspended", _("suspended")
+        ERASED = "erased", _("erased")
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     slug = models.SlugField(max_length=40, unique=True)
@@ -64,10 +65,69 @@ class Tenant(models.Model):
     pack = models.CharField(max_length=20)
     state = models.CharField(max_length=12, choices=State.choices, default=State.ACTIVE)
     suspended_reason = models.CharField(max_length=300, blank=True)
+    erase_at = models.DateTimeField(null=True)  # when it is to be erased; None: never, or it was
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:
         return self.slug
+
+
+class ReservedSlug(models.Model):
+    """The keyed digest of an erased tenant's slug, so that nobody ever gets model names of theirs; shared, no names."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    digest = models.CharField(max_length=64, unique=True)
+
+    def __str__(self) -> str:
+        return self.digest
+
+
+class TenantErasure(TenantOwned):
+    """The wish that a tenant be erased, and how far it is. The row stays for good, in the end without a name.
+
+    Three things outside of this database are repeated until they are done: bytes, engines' memory, the subscription.
+    """
+
+    class State(models.TextChoices):
+        """Withdrawn in time, or erased; from `running` on there is no way back."""
+
+        REQUESTED = "requested", _("requested")
+        WITHDRAWN = "withdrawn", _("withdrawn")
+        RUNNING = "running", _("being erased")
+        ERASED = "erased", _("erased")
+
+    # What the operator role may read: never who asked, nor why.
+    OPERATOR_COLUMNS = (
+        "id", "tenant_id", "state", "by_kind", "requested_at", "due_at", "shredded_at", "erased_at", "objects_at",
+        "engines_at", "billing_at", "looked_at", "trouble",
+    )  # fmt: skip
+
+    state = models.CharField(max_length=12, choices=State.choices, default=State.REQUESTED)
+    by_kind = models.CharField(max_length=10)  # user | operator | system
+    requested_by = models.CharField(max_length=200, blank=True)  # emptied at the end, as the reason is
+    reason = models.CharField(max_length=300, blank=True)
+    requested_at = models.DateTimeField(auto_now_add=True)
+    due_at = models.DateTimeField()
+    shredded_at = models.DateTimeField(null=True)  # the keys are destroyed
+    erased_at = models.DateTimeField(null=True)  # and the rows are gone
+    objects_at = models.DateTimeField(null=True)
+    engines_at = models.DateTimeField(null=True)
+    billing_at = models.DateTimeField(null=True)
+    looked_at = models.DateTimeField(null=True)  # a last look, for what was written while it was erased
+    trouble = models.CharField(max_length=300, blank=True)  # what does not go through yet, without data
+    evidence = models.JSONField(default=dict)  # the heads of both chains, and how many rows went
+
+    class Meta:
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(
+                fields=["tenant"],
+                condition=models.Q(state__in=("requested", "running")),
+                name="one_open_tenant_erasure",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"erasure {self.state}"
 
 
 class Role(models.TextChoices):

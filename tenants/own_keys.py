@@ -87,7 +87,7 @@ def take(tenant: Tenant, actor: Actor, *, place: str, name: str) -> OwnKey:
     reference = _reference(place, name)
     key = service(reference)
     try:
-        root_keys.prove(key)
+        root_keys.prove(key, tenant.pk)
     except (KeyRefused, KeysUnreachable) as refusal:
         raise Refusal(
             _("Your key did not wrap and unwrap a test: %(why)s") % {"why": refusal.message},

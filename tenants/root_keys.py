@@ -286,16 +286,19 @@ def _transit(address: str, name: str) -> RootKey:
     return TransitKey(address, name)
 
 
-def prove(key: RootKey) -> None:
-    """Wrap and unwrap a throw-away key, and see that another place does not open it; raises Refusal."""
-    here, elsewhere = Bound(uuid.UUID(int=1), 1), Bound(uuid.UUID(int=2), 1)
+def prove(key: RootKey, tenant_id: uuid.UUID | None = None) -> None:
+    """Wrap and unwrap a throw-away key, and see that another place does not open it; raises Refusal.
+
+    In the place of `tenant_id`, whose reference a tenant's own key may ask for: then nobody else can take that key.
+    """
+    here, elsewhere = Bound(tenant_id or uuid.UUID(int=1), 1), Bound(uuid.UUID(int=2), 1)
     secret = os.urandom(KEY_BYTES)
     wrapped, root_id = key.wrap(secret, here)
     if key.unwrap(wrapped, here, root_id=root_id) != secret:
         raise KeyRefused(_("The key does not return what it wrapped."))
     try:
         key.unwrap(wrapped, elsewhere, root_id=root_id)
-    except KeyDestroyed:
+    except (KeyDestroyed, KeyRefused):
         return
     raise KeyRefused(_("The key ignores its context. A Vault key must be made with derived=true."))
 

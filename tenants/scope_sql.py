@@ -172,6 +172,24 @@ class Grant(WallOperation):
                 )
 
 
+class Erasable(WallOperation):
+    """DELETE for the app role on rows that otherwise only grow, once the tenant's keys are destroyed for good.
+
+    Whoever cuts a living tenant's log or ledger this way must first destroy the tenant, which its tombstone tells.
+    """
+
+    def statements(self, models: list[Any]) -> Iterator[str]:
+        """The right, and a policy that narrows it."""
+        for model in models:
+            table = model._meta.db_table
+            yield f'GRANT DELETE ON {table} TO "{app_role()}"'
+            yield (
+                f'CREATE POLICY once_erased ON {table} AS RESTRICTIVE FOR DELETE TO "{app_role()}" USING ('  # noqa: S608
+                f"EXISTS (SELECT FROM tenants_tombstone WHERE tenant_id = {TENANT} AND kind = 'tenant') "
+                f"AND NOT EXISTS (SELECT FROM tenants_datakey WHERE tenant_id = {TENANT}))"
+            )
+
+
 class Door(WallOperation):
     """A SELECT-only policy on one setting of its own, for lookups before a tenant is known."""
 

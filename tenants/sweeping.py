@@ -74,7 +74,8 @@ def sweep_strangers() -> int:
     Those whose end is on a tombstone go at once, others when no backup of keys can open their bytes any more.
     """
     where = store()
-    known = {str(pk) for pk in Tenant.objects.using(OPERATOR).values_list("pk", flat=True)}
+    living = Tenant.objects.using(OPERATOR).exclude(state=Tenant.State.ERASED)
+    known = {str(pk) for pk in living.values_list("pk", flat=True)}
     lines = exported.lines(settings.TOMBSTONES_DIR)
     ended = {line["tenant"] for line in lines if line["kind"] == "tenant"}
     removed = 0

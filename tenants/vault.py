@@ -15,7 +15,7 @@ from saas.lib.db import uuid7
 from saas.lib.object_store import ObjectStore, store_at
 from saas.lib.sealed import Context, SealReader, SealWriter
 from tenants import tombstones, vault_joined
-from tenants.models import DataKey, ObjectKey, VaultObject
+from tenants.models import DataKey, ObjectKey, Tenant, VaultObject
 from tenants.scope import identity
 from tenants.vault_keys import (
     KEY_BYTES,
@@ -169,9 +169,10 @@ def destroy(stored: VaultObject) -> None:
     with inside(stored.tenant_id):
         for part in vault_joined.parts_of(stored) if stored.kind == vault_joined.KIND else ():
             destroy(part)
-        ObjectKey.objects.of(stored.tenant_id).filter(object_id=stored.pk).delete()
         rows = VaultObject.objects.of(stored.tenant_id).filter(pk=stored.pk, destroyed_at=None)
-        if rows.update(destroyed_at=timezone.now()):
+        is_first = rows.update(destroyed_at=timezone.now())  # before the key, as whoever seals it again does
+        ObjectKey.objects.of(stored.tenant_id).filter(object_id=stored.pk).delete()
+        if is_first:
             tombstones.note(stored.tenant_id, "object", str(stored.pk))
         transaction.on_commit(lambda: store().delete(object_key(stored)), robust=True)  # or the sweep does it
 
@@ -180,6 +181,8 @@ def shred_tenant(tenant: TenantLike) -> None:
     """Destroy the tenant's key: nothing sealed under it can be read from then on; the bytes go after the commit."""
     tenant_id = identity(tenant)
     with inside(tenant_id):
+        # a rotation that is adding a generation has the row, or waits for it and finds nothing to add to
+        Tenant.objects.select_for_update().filter(pk=tenant_id).first()
         DataKey.objects.of(tenant_id).delete()
         tombstones.note(tenant_id, "tenant", "")
         transaction.on_commit(lambda: store().delete_all(str(tenant_id)), robust=True)
@@ -190,12 +193,6 @@ def destroy_again(tenant_id: uuid.UUID, reference: str) -> None:
     """Shred an object that a restored backup brought back."""
     for stored in VaultObject.objects.of(tenant_id).filter(pk=reference):
         destroy(stored)
-
-
-@tombstones.applies("tenant")
-def shred_tenant_again(tenant_id: uuid.UUID, reference: str) -> None:
-    """Destroy the key of a tenant that a restored backup brought back."""
-    shred_tenant(tenant_id)
 
 
 def data_key(stored: VaultObject) -> bytes:

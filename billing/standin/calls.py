@@ -11,7 +11,9 @@ from stripe.params import billing as billing_params
 from stripe.params import billing_portal as portal_params
 from stripe.params import checkout as checkout_params
 
+from billing.standin import pages
 from billing.standin.check import BadParameter
+from billing.standin.state import Missing
 
 if TYPE_CHECKING:
     from billing.standin.server import Server
@@ -97,6 +99,15 @@ def get_subscription(server: Server, identity: str, _: Values) -> Values:
     return server.state.get("subscription", identity)
 
 
+def cancel_subscription(server: Server, identity: str, _: Values) -> Values:
+    """DELETE /v1/subscriptions/{id}; one that has ended is refused, as Stripe does."""
+    found = server.state.get("subscription", identity)
+    if found["status"] == "canceled":
+        raise Missing(identity)
+    pages.cancel(server, found)
+    return server.state.get("subscription", identity)
+
+
 def list_subscriptions(server: Server, _: str, values: Values) -> Values:
     """GET /v1/subscriptions?customer=…; an unknown customer is refused."""
     if values.get("customer"):
@@ -126,6 +137,7 @@ CALLS: list[tuple[str, str, Handler, type | None]] = [
     ("POST", r"/checkout/sessions", make_checkout, checkout_params.SessionCreateParams),
     ("POST", r"/billing_portal/sessions", make_portal, portal_params.SessionCreateParams),
     ("GET", r"/subscriptions/(\w+)", get_subscription, None),
+    ("DELETE", r"/subscriptions/(\w+)", cancel_subscription, params.SubscriptionCancelParams),
     ("GET", r"/subscriptions", list_subscriptions, params.SubscriptionListParams),
     ("GET", r"/invoices", list_invoices, params.InvoiceListParams),
 ]

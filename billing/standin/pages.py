@@ -64,7 +64,7 @@ def _checkout(server: Server, session: dict[str, Any], pressed: str) -> str:
         return str(session.get("cancel_url") or session["success_url"])
     price = server.state.get("price", session["line_items"][0]["price"])
     for old in server.state.all("subscription", customer=session["customer"], status="active"):
-        _cancel(server, old)
+        cancel(server, old)
     metadata = session.get("subscription_data", {}).get("metadata", {})
     made = book.subscribe(server.state, session["customer"], price, metadata)
     done = server.state.change(
@@ -90,9 +90,10 @@ def _settle(server: Server, subscription: dict[str, Any]) -> None:
     server.sender.send("customer.subscription.updated", changed)
 
 
-def _cancel(server: Server, subscription: dict[str, Any]) -> None:
+def cancel(server: Server, subscription: dict[str, Any]) -> None:
+    """End a subscription now."""
     changed = server.state.change("subscription", subscription["id"], status="canceled")
     server.sender.send("customer.subscription.deleted", changed)
 
 
-PORTAL = {"fail": _fail, "settle": _settle, "cancel": _cancel}
+PORTAL = {"fail": _fail, "settle": _settle, "cancel": cancel}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 
 from modeling.actions.datasets import overlapping_datasets, sharing_rows
 from modeling.core.types import Plan
-from modeling.models import Dataset, DatasetVersion, PrivacyAccount
+from modeling.models import Dataset, DatasetVersion, Job, PrivacyAccount
 from modeling.packs import PACKS
 from saas.lib.errors import Conflict
 from tenants.models import Tenant
 
 ROW_UNIT = "row"  # each row is one person
+Mode = DatasetVersion.Mode
 
 
 def account_for(tenant: Tenant, version: DatasetVersion, plan: Plan) -> PrivacyAccount:
@@ -98,13 +100,28 @@ def _merge(tenant: Tenant, *, into: PrivacyAccount, other: PrivacyAccount) -> No
 
 def _join(tenant: Tenant, account: PrivacyAccount, sharing: Iterable[Dataset]) -> None:
     """Put datasets without an account of their own under this one."""
+    sharing = list(sharing)
+    used = Job.objects.of(tenant).filter(dataset_version__dataset__in=sharing)
+    is_shared = bool({*used.values_list("dataset_version__dataset", flat=True)} - {sharing[0].pk})
     for dataset in sharing:
         label = dataset.unit_column or ROW_UNIT
-        if dataset.unit_fixed and label != account.unit_label and account.is_parallel:
+        is_other = dataset.unit_fixed and label != account.unit_label
+        if account.is_parallel and (is_other or (is_shared and _may_stand_elsewhere(tenant, dataset))):
             account.is_parallel = False
             account.save(update_fields=["is_parallel"])
     ids = [dataset.pk for dataset in sharing]
     Dataset.objects.of(tenant).filter(pk__in=ids, account=None).update(account=account)
+
+
+def _may_stand_elsewhere(tenant: Tenant, dataset: Dataset) -> bool:
+    """Whether rows that are one person each may have another handle, and side of the split, in another dataset.
+
+    A handle comes of the row as it first was: not so where rows were joined, put in place, masked or read anew since.
+    """
+    if dataset.unit_column or dataset.is_catalogue:
+        return False
+    moved = Q(mode__in=(*DatasetVersion.CHAINED, Mode.READ)) | Q(personal_data__rows_masked__gt=0)
+    return DatasetVersion.objects.of(tenant).filter(moved, dataset=dataset).exists()
 
 
 def family(tenant: Tenant, account: PrivacyAccount) -> list[object]:

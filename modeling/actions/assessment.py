@@ -109,7 +109,9 @@ def _utility(card: Card) -> str:
 
 def _bias(card: Card) -> str:
     return "; ".join(
-        f"{part['attribute']}: largest gap {part['gap']:.3f} over {len(part['groups'])} groups"
+        f"{part['attribute']}: fewer than two groups are large enough to compare"
+        if part["gap"] is None
+        else f"{part['attribute']}: largest gap {part['gap']:.3f} over {len(part['groups'])} groups"
         for part in card["report"].get("fairness", [])
     )
 

@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from modeling.actions import quality
+from modeling.actions import holds, quality
 from modeling.actions.segmenting import Cut, SegmentWriting, existing_ring, insert_unit_keys
 from modeling.core.columns import LABELS_MOST
 from modeling.core.segments import Place
@@ -62,6 +62,9 @@ def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
     _require_cuttable(dataset, unit_column, columns)
     newest = versions.order_by("-number").values_list("number", flat=True)[0]
     _require_newest(tenant, version, newest)
+    former = list(versions.exclude(segments=None))
+    if any(old.pk != version.pk for old in former):  # with them go rows that this version does not have
+        holds.require_free(tenant, dataset=dataset)
     ring, known = existing_ring(dataset)
     label = dataset.columns.get("label", "")
     cut = Cut(
@@ -74,7 +77,6 @@ def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
         written = SegmentWriting(tenant, sink, place, ring, known).write(rows_in_file_order(version), cut)
         insert_unit_keys(dataset, written.new_keys)
         segments = sink.finish()
-    former = list(versions.exclude(segments=None))
     made = versions.create(
         dataset=dataset,
         number=newest + 1,

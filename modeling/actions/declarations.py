@@ -34,7 +34,8 @@ def checked(declared: Mapping[str, str]) -> dict[str, str]:
         encoding = codec_name(said["encoding"].strip())
     except LookupError:
         raise Refusal(
-            _("encoding names a text encoding, such as utf-8, cp1252 or shift_jis."), param="encoding"
+            _("No text encoding has this name. Write one such as utf-8, cp1252 or shift_jis."),
+            param="encoding",
         ) from None
     if said["format"] not in ("", *FORMATS):
         raise Refusal(_("format is one of %(all)s.") % {"all": ", ".join(FORMATS)}, param="format")

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from modeling.actions import holds, quality, receipts, version_diffs
 from modeling.actions.dataset_versions import newest_version
-from modeling.actions.datasets import overlapping_datasets, shred_unit
+from modeling.actions.datasets import overlapping_datasets, retire, shred_unit
 from modeling.core import canonical
 from modeling.core import receipts as envelopes
 from modeling.models import Dataset, DatasetVersion, Erasure, File, Job, ModelVersion, UnitKey
@@ -69,7 +69,7 @@ def erase(tenant: Tenant, actor: Actor, dataset: Dataset, asked: Asked) -> Erasu
     for one in knowing:
         _count(tenant, one, handle)
     with scope(tenant):
-        return _destroy(tenant, actor, dataset, handle, knowing)
+        return _destroy(tenant, actor, base, handle, knowing)
 
 
 def person_tag(tenant: Tenant, handle: bytes) -> str:
@@ -137,10 +137,18 @@ def _count(tenant: Tenant, one: _Found, handle: bytes) -> None:
         one.rows = sum(1 for _row in open_rows(living[0], only={handle}))
 
 
-def _destroy(tenant: Tenant, actor: Actor, dataset: Dataset, handle: bytes, knowing: list[_Found]) -> Erasure:
+def _destroy(
+    tenant: Tenant, actor: Actor, base: DatasetVersion, handle: bytes, knowing: list[_Found]
+) -> Erasure:
     """One transaction: the keys, their tombstones, raw streams, what was worked out of the rows, and the record."""
+    dataset = base.dataset
     locked = Dataset.objects.of(tenant).select_for_update().filter(pk__in=[one.dataset.pk for one in knowing])
     list(locked.order_by("pk"))
+    if newest_version(tenant, dataset).pk != base.pk:
+        raise Conflict(_("The dataset was changed meanwhile. Please try it again."), code="version_conflict")
+    for one in knowing:  # again: counting may have taken minutes
+        holds.require_free(tenant, dataset=one.dataset)
+        _retire_other_cuts(tenant, one.dataset)
     destroyed = [shred_unit(one.dataset, handle) for one in knowing]
     if not destroyed[[one.dataset.pk for one in knowing].index(dataset.pk)]:
         raise Conflict(_("This person was erased a moment ago."), code="already_erased")
@@ -166,6 +174,20 @@ def _destroy(tenant: Tenant, actor: Actor, dataset: Dataset, handle: bytes, know
         models=len(told),
     )  # fmt: skip
     return erasure
+
+
+def _retire_other_cuts(tenant: Tenant, dataset: Dataset) -> None:
+    """Destroy cuts by another unit, in which the rows lie under other keys; raises Conflict while a job reads one."""
+    versions = DatasetVersion.objects.of(tenant).filter(dataset=dataset).exclude(segments=None)
+    unit = newest_version(tenant, dataset).unit_column
+    others = versions.exclude(unit_column=unit)
+    for version in others.select_related("dataset", "segments"):
+        retire(tenant, version)
+    if others.exists():
+        raise Conflict(
+            _("A job still reads these rows as they were cut before. Cancel the job or wait for its end."),
+            code="dataset_in_use",
+        )
 
 
 def _forget(tenant: Tenant, dataset: Dataset) -> None:

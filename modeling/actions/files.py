@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.db import connection
 from django.db.models import Q, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -15,12 +16,13 @@ from django.utils.translation import gettext as _
 from billing import limits
 from modeling.actions import declarations, holds, personal_policy
 from modeling.actions.datasets import destroy_segments, require_unchanging, shred_dataset
-from modeling.models import Batch, Dataset, DatasetVersion, File, Inspection, Job
+from modeling.models import Batch, Dataset, DatasetVersion, File, Inspection, Job, Upload
 from saas.lib import background
 from saas.lib.errors import Conflict, Refusal
 from tenants import audit, vault
 from tenants.audit import Actor
 from tenants.models import Tenant, VaultObject
+from tenants.scope import TenantQuerySet
 
 NAME_CHARACTERS = 255
 UPLOADABLE = (File.Purpose.FINE_TUNE, File.Purpose.USER_DATA, File.Purpose.BATCH)
@@ -68,6 +70,23 @@ class Announced:
     reading: Mapping[str, str] | None = None
     keep_seconds: int | None = None
     personal_data: Mapping[str, Any] | str | None = None  # see personal_policy.declared_policy
+    announced_bytes: int = 0  # of its own upload, which is under way and has its room already
+
+
+def one_at_a_time(tenant: Tenant) -> None:
+    """Two requests at once may not both take what is left of the plan's storage; until the transaction ends."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"uploads:{tenant.pk}"])
+
+
+def announced_bytes(tenant: Tenant) -> int:
+    """Bytes of the uploads that are under way: room that is taken."""
+    return int(pending_uploads(tenant).aggregate(total=Sum("size_bytes"))["total"] or 0)
+
+
+def pending_uploads(tenant: Tenant) -> TenantQuerySet[Upload]:
+    """The uploads that wait for parts; inside the scope."""
+    return Upload.objects.of(tenant).filter(status=Upload.Status.PENDING, expires_at__gt=timezone.now())
 
 
 def keep_file(tenant: Tenant, actor: Actor, asked: Announced, seal: Callable[[], VaultObject]) -> File:
@@ -81,7 +100,9 @@ def keep_file(tenant: Tenant, actor: Actor, asked: Announced, seal: Callable[[],
     personal_data = personal_policy.declared_policy(asked.personal_data)
     if asked.size_bytes == 0:
         raise Refusal(_("The file is empty."), param="file", code="empty_file")
-    limits.require(tenant, "storage_bytes", stored_bytes(tenant) + asked.size_bytes)
+    one_at_a_time(tenant)
+    taken = stored_bytes(tenant) + announced_bytes(tenant) - asked.announced_bytes
+    limits.require(tenant, "storage_bytes", taken + asked.size_bytes)
     is_kept = asked.purpose in File.KEPT_AS_IS
     now, keep = timezone.now(), asked.keep_seconds
     file = File.objects.of(tenant).create(

@@ -48,25 +48,43 @@ def covered(hold: LegalHold) -> str:
     return held.public_id if held is not None else "everything"
 
 
+def is_held(tenant: Tenant, *, file: File | None = None, dataset: Dataset | None = None) -> bool:
+    """Whether a hold covers this file or dataset; see require_free."""
+    return _covering(tenant, file, dataset).exists()
+
+
+def require_nothing_held(tenant: Tenant) -> None:
+    """Raise Conflict while all of the tenant's data is held: then the log of predictions stays, too."""
+    _refuse(standing(tenant).filter(file=None, dataset=None).first())
+
+
 def require_free(tenant: Tenant, *, file: File | None = None, dataset: Dataset | None = None) -> None:
     """Raise Conflict while a hold covers this file or dataset; with neither, while any hold stands at all.
 
     A hold on a file covers the datasets made of it, and a hold on a dataset the files that it was made of.
     """
-    rows = standing(tenant)
-    if file is not None or dataset is not None:
-        versions = DatasetVersion.objects.of(tenant)
-        versions = versions.filter(file=file) if file is not None else versions.filter(dataset=dataset)
-        pairs = list(versions.values_list("dataset_id", "file_id"))
-        files = {pair[1] for pair in pairs} | ({file.pk} if file is not None else set())
-        datasets = {pair[0] for pair in pairs} | ({dataset.pk} if dataset is not None else set())
-        rows = rows.filter(Q(file=None, dataset=None) | Q(file__in=files) | Q(dataset__in=datasets))
-    if (hold := rows.first()) is not None:
+    _refuse(_covering(tenant, file, dataset).first())
+
+
+def _refuse(hold: LegalHold | None) -> None:
+    if hold is not None:
         raise Conflict(
             _("A legal hold keeps this: “%(reason)s”. An owner can release it under Data, Retention.")
             % {"reason": hold.reason},
             code="legal_hold",
         )
+
+
+def _covering(tenant: Tenant, file: File | None, dataset: Dataset | None) -> TenantQuerySet[LegalHold]:
+    rows = standing(tenant)
+    if file is None and dataset is None:
+        return rows
+    versions = DatasetVersion.objects.of(tenant)
+    versions = versions.filter(file=file) if file is not None else versions.filter(dataset=dataset)
+    pairs = list(versions.values_list("dataset_id", "file_id"))
+    files = {pair[1] for pair in pairs} | ({file.pk} if file is not None else set())
+    datasets = {pair[0] for pair in pairs} | ({dataset.pk} if dataset is not None else set())
+    return rows.filter(Q(file=None, dataset=None) | Q(file__in=files) | Q(dataset__in=datasets))
 
 
 def _checked(reason: str) -> str:

@@ -92,12 +92,14 @@ def _claim(tenant: Tenant, file_id: uuid.UUID | str) -> File | None:
 
 def _inspect(tenant: Tenant, file: File, lease: InspectionLease) -> None:
     with scope(tenant):
+        # Before a row is read: it sees who is erased meanwhile.
+        target = rereading.target(tenant, file, uuid7())
         raw = rereading.content_of(tenant, file)
         digest = hmac.new(vault.derive(tenant, "content-hash"), digestmod=sha256)
     with closing(raw):
         parsed = parse_in_child(_source(raw, digest, lease), reading_of(file))
         with closing(parsed):
-            _write(tenant, file, parsed, digest, lease)
+            _write(tenant, file, target, parsed, digest, lease)
 
 
 def _source(raw: Any, digest: hmac.HMAC, lease: InspectionLease) -> BinaryIO:
@@ -127,12 +129,18 @@ class _Digesting:
         return data
 
 
-def _write(tenant: Tenant, file: File, parsed: Parsed, digest: hmac.HMAC, lease: InspectionLease) -> None:
+def _write(
+    tenant: Tenant,
+    file: File,
+    target: rereading.Target,
+    parsed: Parsed,
+    digest: hmac.HMAC,
+    lease: InspectionLease,
+) -> None:
     is_catalogue = file.purpose == File.Purpose.USER_DATA
     pack = PACKS.get(tenant.pack, PACKS["general"])
     guesses = guess_roles(parsed.facts, {role: pack.hints(role) for role in ROLES}, is_catalogue=is_catalogue)
     with scope(tenant):
-        target = rereading.target(tenant, file, uuid7())
         guesses = target.chosen(parsed.layout.columns) or guesses
         sink = vault.create(tenant, "segments")
         writing = SegmentWriting(tenant, sink, target.place(tenant), target.ring, target.known)
@@ -183,7 +191,7 @@ def _checked(summary: Summary | None, written: Written) -> Summary:
         raise refuse("broken_parser", _("This file could not be read safely. Please report it."))
     bad = sum(summary.errors_by_rule.values())
     if written.rows == 0 and not bad:
-        raise refuse("empty", _("The file has a header and no rows."), line=1)
+        raise refuse("empty", _("The file has a header and no rows. Add the rows below it."), line=1)
     if bad > BAD_SHARE * (bad + written.rows):
         raise TooManyErrors(summary)
     return summary

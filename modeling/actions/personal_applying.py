@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from modeling.actions import dataset_versions
 from modeling.actions.dataset_versions import Asked
 from modeling.actions.personal_policy import policy_of_tenant
-from modeling.actions.version_writing import Group, Tally
+from modeling.actions.version_writing import BYTES_AT_ONCE, Group, Tally
 from modeling.core.columns import ColumnFacts
 from modeling.core.personal_rows import Screening, chosen_columns
 from modeling.core.segments import FRAME_ROWS_BYTES, pack_row
@@ -35,7 +35,7 @@ def start(tenant: Tenant, actor: Actor, dataset: Dataset) -> VersionChange:
 class Masking:
     """Rows of the former version as groups to seal; `counts`, `tally` and `found` are whole once all were drawn.
 
-    Handles stay, and so do the marks by which lineages are joined: they are those of the rows before.
+    Handles stay, and so do the marks by which lineages are joined: those of the rows before and after.
     """
 
     def __init__(self, tenant: Tenant, base: DatasetVersion, *, tick: Callable[[int], None]) -> None:
@@ -79,14 +79,15 @@ class Masking:
 
     def _rows(self) -> Iterator[tuple[bytes, Row]]:
         waiting: list[tuple[bytes, Row]] = []
-        done = 0
+        done = size = 0
         for pair in open_rows(self._base):
             waiting.append(pair)
-            if len(waiting) >= _ROWS_AT_ONCE:
+            size += sum(len(value) if isinstance(value, str) else 64 for value in pair[1].values)
+            if len(waiting) >= _ROWS_AT_ONCE or size >= BYTES_AT_ONCE:
                 done += len(waiting)
                 yield from self._screened(waiting)
                 self._tick(done)
-                waiting = []
+                waiting, size = [], 0
         yield from self._screened(waiting)
 
     def _screened(self, pairs: list[tuple[bytes, Row]]) -> Iterator[tuple[bytes, Row]]:
@@ -94,7 +95,9 @@ class Masking:
         assert isinstance(piece, list)
         for (handle, former), row in zip(pairs, piece, strict=True):
             self.tally.add(row.line, row.values, row_digest(self._key, former.values))
-            self.counts["rows_changed"] += row is not former
+            if row is not former:
+                self.tally.note_mark(row_digest(self._key, row.values))
+                self.counts["rows_changed"] += 1
             yield handle, row
 
     def found(self) -> dict[str, Any]:

@@ -89,11 +89,15 @@ def declared_policy(sent: Mapping[str, Any] | str | None) -> dict[str, Any]:
         try:
             sent = json.loads(sent)
         except (ValueError, RecursionError):
-            raise _wrong(_("personal_data is a JSON object with entities and columns.")) from None
+            raise _wrong(
+                _("personal_data is off, report, mask, block, or a JSON object with entities and columns.")
+            ) from None
     elif not sent:
         return {}
     if not isinstance(sent, Mapping) or any(name not in _FIELDS for name in sent):
-        raise _wrong(_("personal_data is a JSON object with entities and columns."))
+        raise _wrong(
+            _("personal_data is off, report, mask, block, or a JSON object with entities and columns.")
+        )
     return _checked_parts(sent)
 
 

@@ -14,6 +14,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from modeling.actions import holds
 from modeling.core.personal_data import mask
 from modeling.models import DefaultRules, Endpoint, Prediction, PredictionKey, ShadowDay
 from saas.lib.db import public_id, uuid7
@@ -194,6 +195,8 @@ def _everything(tenant: Tenant, endpoint: Endpoint | None) -> Iterator[Logged]:
 def delete_kept(tenant: Tenant, endpoint: Endpoint | None, *, agreed: bool) -> int:
     """Delete an endpoint's whole log with its keys; returns how many. Raises Conflict where it has some and no yes."""
     rows = Prediction.objects.of(tenant).filter(key__endpoint=endpoint)
+    if rows.exists():
+        holds.require_nothing_held(tenant)
     if not agreed and rows.exists():
         raise Conflict(
             _(
@@ -211,6 +214,8 @@ def forget_expired(tenant_id: uuid.UUID) -> int:
     """Delete what is older than its rules allow, and the keys of whole days; returns how many. Opens the scope."""
     now, count = timezone.now(), 0
     with scope(tenant_id):
+        if holds.standing(Tenant.objects.get(pk=tenant_id)).filter(file=None, dataset=None).exists():
+            return 0  # all of the tenant's data is held
         keys = PredictionKey.objects.of(tenant_id)
         own = DefaultRules.objects.of(tenant_id).values_list("log_days", flat=True).first() or 0
         logs = list(keys.values_list("endpoint", "endpoint__log_days").distinct().order_by())

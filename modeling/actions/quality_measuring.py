@@ -93,7 +93,7 @@ def _with_advice(
     if ours is not None and theirs is not None:
         found["overlap"] = overlap(ours, theirs)
     used = {*looking.texts, looking.label, looking.item, *looking.declared} - {""}
-    advice = advise(found, used=used, is_catalogue=dataset.is_catalogue)
+    advice = advise(found, used=used, unit=version.unit_column, is_catalogue=dataset.is_catalogue)
     return found | {"task": dataset.task, "advice": [one.as_json() for one in advice]}
 
 

@@ -18,7 +18,7 @@ from modeling.actions.segmenting import existing_ring, fresh_ring, insert_datase
 from modeling.core.columns import Guess, Guesses
 from modeling.core.segments import KeyRing, Place
 from modeling.core.tables import FileRefused, refuse
-from modeling.models import Dataset, DatasetVersion, File, Inspection, Job, VersionChange
+from modeling.models import Dataset, DatasetVersion, File, Inspection, Job, UnitKey, VersionChange
 from modeling.rows import layout_of, rebuild_content
 from saas.lib import background, live
 from saas.lib.errors import Conflict, Refusal
@@ -28,6 +28,7 @@ from tenants.models import Tenant
 from tenants.scope import scope
 
 KEPT_FOR = timedelta(hours=24)
+HELD_LONGER = timedelta(hours=1)  # then it is asked again whether a legal hold still stands
 Mode = DatasetVersion.Mode
 
 
@@ -81,9 +82,18 @@ class Target:
         tenant = Tenant.objects.get(pk=dataset.tenant_id)
         rows = Dataset.objects.of(tenant).select_for_update()
         require_readable(tenant, rows.get(pk=self.dataset_id))
+        self._require_nobody_erased(tenant)
         rows.filter(pk=self.dataset_id).update(
             task=dataset.task, columns=dataset.columns, unit_column=dataset.unit_column, unit_fixed=False
         )
+
+    def _require_nobody_erased(self, tenant: Tenant) -> None:
+        """Rows read before an erasure would come back under other handles, whose keys are new. Raises Conflict."""
+        gone = UnitKey.objects.of(tenant).filter(dataset_id=self.dataset_id, wrapped=b"").count()
+        if gone != sum(not wrapped for wrapped in self.known.values()):
+            raise Conflict(
+                _("A person was erased meanwhile. Have the file read again."), code="person_erased"
+            )
 
     def made(self, version: DatasetVersion) -> None:
         """Say what the version came from, and retire what it stands for."""
@@ -141,6 +151,8 @@ def read_again(tenant: Tenant, actor: Actor, file: File, declared: Mapping[str, 
         require_readable(tenant, version.dataset)
     elif row.object_id is None:
         raise _gone()
+    else:  # rows that cannot be used go with the stream
+        holds.require_free(tenant, file=row)
     File.objects.of(tenant).filter(pk=row.pk).update(
         status=File.Status.UPLOADED, status_details="", reading=reading, encoding=""
     )
@@ -207,6 +219,9 @@ def sweep_kept(tenant_id: uuid.UUID | str, file_id: uuid.UUID | str) -> None:
         tenant = Tenant.objects.get(pk=tenant_id)
         late = Inspection.objects.of(tenant).filter(file_id=file_id, kept_until__lte=timezone.now())
         file = File.objects.of(tenant).select_for_update().filter(pk=file_id).first()
+        if file is not None and holds.is_held(tenant, file=file):
+            late.update(kept_until=timezone.now() + HELD_LONGER)
+            return
         if not late.update(kept_until=None) or file is None or file.status != File.Status.ERROR:
             return
         if file.object is not None:

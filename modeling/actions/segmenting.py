@@ -19,8 +19,9 @@ from modeling.grouping import Spool, Tape
 from modeling.models.datasets import Dataset, DatasetKey, UnitKey, dataset_place
 from modeling.row_batches import Batch, BlockBatch
 from modeling.row_batches import batches as _batches
+from modeling.row_handles import RowHandles
 from modeling.rows import key_ring
-from modeling.units import HANDLE_BYTES, NOBODY, PersonHandles, RowDigests, RowHandles, RowMarks, handle_key
+from modeling.units import HANDLE_BYTES, NOBODY, PersonHandles, RowDigests, RowMarks, handle_key
 from tenants import vault
 from tenants.models import Tenant
 
@@ -110,6 +111,8 @@ class SegmentWriting:
         for batch in batches:
             written.rows += batch.rows
             written.lines = batch.last_line
+            if not cut.is_catalogue:  # what is downloaded and uploaded again is known for the same rows
+                self._marks.add_all(batch.masked_digests(self._digests))
             if cut.label_at is not None and self._labels is not None:
                 cells = batch.column(cut.label_at)
                 for cell in dict.fromkeys(cells) if isinstance(batch, BlockBatch) else cells:
@@ -143,13 +146,14 @@ class SegmentWriting:
     def _write_each(self, batches: Iterator[Batch]) -> None:
         """Each row is one person: a frame and a key for every row, in file order."""
         handles = RowHandles(self._handle_key)
-        for batch in batches:
-            digests = batch.digests(self._digests)
-            self._marks.add_all(digests)
-            for digest, packed in zip(digests, batch.packed(), strict=True):
-                handle = handles.of(digest)
-                self._frames.write(handle, self._key(handle), [packed])
-            self.written.units += len(digests)
+        for handle, packed in handles.pairs(map(self._marked, batches)):
+            self._frames.write(handle, self._key(handle), [packed])
+            self.written.units += 1
+
+    def _marked(self, batch: Batch) -> tuple[list[bytes], list[bytes]]:
+        digests = batch.digests(self._digests)
+        self._marks.add_all(digests)
+        return digests, batch.packed()
 
     def _write_grouped(self, batches: Iterator[Batch], unit_at: int) -> None:
         """Rows of one person together: partitioned by handle first, grouped in each partition after."""

@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import connection
-from django.db.models import Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -17,9 +15,11 @@ from billing import limits
 from modeling.actions.files import (
     NAME_CHARACTERS,
     Announced,
+    announced_bytes,
     check_purpose,
     keep_file,
     kept_content,
+    one_at_a_time,
     stored_bytes,
 )
 from modeling.models import File, Upload, UploadPart
@@ -27,7 +27,7 @@ from saas.lib.errors import Conflict, NotFound, Refusal
 from tenants import audit, vault, vault_joined
 from tenants.audit import Actor
 from tenants.models import Tenant, VaultObject
-from tenants.scope import TenantQuerySet, scope
+from tenants.scope import scope
 
 _MIME_CHARACTERS = 120
 
@@ -53,7 +53,7 @@ def begin(
     """Announce a file of so many bytes; inside the tenant's scope. Raises Refusal and LimitReached."""
     limits.require_writable(tenant)
     check_purpose(asked.purpose)
-    _one_at_a_time(tenant)
+    one_at_a_time(tenant)
     size = asked.size_bytes
     limits.require(tenant, "storage_bytes", stored_bytes(tenant) + announced_bytes(tenant) + size)
     upload = Upload.objects.of(tenant).create(
@@ -67,22 +67,6 @@ def begin(
     )
     audit.record(tenant, actor, "upload.created", upload, bytes=size, purpose=asked.purpose)
     return upload
-
-
-def _one_at_a_time(tenant: Tenant) -> None:
-    """Two requests at once may not both announce what is left of the plan's storage."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"uploads:{tenant.pk}"])
-
-
-def announced_bytes(tenant: Tenant) -> int:
-    """Bytes of the uploads that are under way."""
-    return int(pending(tenant).aggregate(total=Sum("size_bytes"))["total"] or 0)
-
-
-def pending(tenant: Tenant) -> TenantQuerySet[Upload]:
-    """The uploads that wait for parts; inside the scope."""
-    return Upload.objects.of(tenant).filter(status=Upload.Status.PENDING, expires_at__gt=timezone.now())
 
 
 def find_upload(tenant: Tenant, public_id: str) -> Upload:
@@ -156,8 +140,9 @@ def _complete(
                 _("A part was replaced meanwhile. Complete the upload again."), code="part_replaced"
             )
         asked = Announced(
-            row.name, row.purpose, row.size_bytes, whole.reading, row.keep_seconds, whole.personal_data
-        )
+            row.name, row.purpose, row.size_bytes, whole.reading, row.keep_seconds, whole.personal_data,
+            announced_bytes=row.size_bytes,
+        )  # fmt: skip
         seal = copy.finish if copy is not None else lambda: vault_joined.join(tenant, objects)
         file = keep_file(tenant, actor, asked, seal)
         chosen = [by_object[one.pk] for one in objects]

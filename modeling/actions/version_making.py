@@ -14,7 +14,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
-from modeling.actions import accounts, chain, quality
+from modeling.actions import accounts, chain, holds, quality
 from modeling.actions.dataset_versions import has_jobs
 from modeling.actions.datasets import destroy_segments, shred_dataset
 from modeling.actions.personal_applying import Masking, found_in
@@ -193,8 +193,13 @@ def _commit(
         dataset,
         version=version.number,
         mode=version.mode,
-        **version.changes,
+        **_told(version),
     )
+
+
+def _told(version: DatasetVersion) -> dict[str, int]:
+    """What the audit log says of a change; how many rows hold personal data is private."""
+    return {} if version.mode == Mode.MASK else dict(version.changes)
 
 
 def _require_current(
@@ -291,8 +296,9 @@ def _schema(
 
 
 def _absorb(tenant: Tenant, dataset: Dataset, source: Dataset) -> None:
-    """End the file's own dataset, whose rows are in this one now; one that jobs have used stays beside it."""
-    if has_jobs(tenant, source):
+    """End the file's own dataset, whose rows are in this one now; one that jobs have used, or that a hold keeps, stays
+    beside it."""
+    if has_jobs(tenant, source) or holds.is_held(tenant, dataset=source):
         return
     for version in DatasetVersion.objects.of(tenant).filter(dataset=source).exclude(segments=None):
         destroy_segments(tenant, version)

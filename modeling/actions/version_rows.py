@@ -118,8 +118,20 @@ class Joining:
         """The file's rows in the order and the form of the former version's columns, after its last line."""
         if self._source is None or self.fitting is None or self._mode == Mode.REMOVE:
             return
-        for row in self._watched(rows_in_file_order(self._source)):
+        for row in self._watched(self._rows_not_erased(self._source)):
             yield self.fitting.fit(row)
+
+    def _rows_not_erased(self, source: DatasetVersion) -> Iterator[Row]:
+        """Where each row is one person on both sides, less those erased here: only its handle tells a masked row."""
+        if self._is_grouped or source.unit_column or source.dataset.is_catalogue:
+            yield from rows_in_file_order(source)
+            return
+        for handle, row in open_rows(source):
+            if handle in self._erased:
+                self.stay_erased.add(handle)
+                self._used.add(handle)  # the erased one has come: a twin of it is somebody else
+            else:
+                yield row
 
     # --- rows that a column gives to people ---
 

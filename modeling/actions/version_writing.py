@@ -8,7 +8,7 @@ from typing import Any
 from modeling.core.columns import LABELS_MOST, measure
 from modeling.core.row_changes import RowsHash
 from modeling.core.segments import FrameWriter, KeyRing, Place
-from modeling.core.tables import SAMPLE_ROWS
+from modeling.core.tables import SAMPLE_BYTES, SAMPLE_ROWS
 from modeling.grouping import Tape
 from modeling.models import Dataset, UnitKey
 from modeling.rows import within
@@ -42,14 +42,16 @@ class Tally:
         self._marks, self._marks_key = RowMarks(), handle_key(tenant)
         self._labels: set[str] | None = set()
         self._sample: list[Sequence[Any]] = []
+        self._sample_size = 0
 
     def add(self, line: int, values: Sequence[Any], digest: bytes = b"") -> bytes:
         """Count one row in; its 16-byte digest. `digest` is the row's mark where the caller has worked it out."""
         self.rows += 1
         self.lines = max(self.lines, line)
         self._marks.add(digest or row_digest(self._marks_key, values))
-        if len(self._sample) < SAMPLE_ROWS:
+        if len(self._sample) < SAMPLE_ROWS and self._sample_size < SAMPLE_BYTES:
             self._sample.append(values)
+            self._sample_size += sum(len(value) if isinstance(value, str) else 64 for value in values)
         if self._unit_at is not None and values[self._unit_at] in ("", None):
             self.rows_without_unit += 1
         if self._label_at is not None and self._labels is not None:
@@ -57,6 +59,10 @@ class Tally:
             for label in cell if isinstance(cell, list) else (cell,):
                 self._note(label)
         return self._hash.add(values)
+
+    def note_mark(self, digest: bytes) -> None:
+        """Keep another mark of a row that was counted: of the same row written in another way."""
+        self._marks.add(digest)
 
     def _note(self, label: Any) -> None:
         text = label if isinstance(label, str) else "" if label is None else str(label)

@@ -78,7 +78,10 @@ class FileErrorsView(TenantAPIView):
             OpenApiParameter("after", OpenApiTypes.STR),
             OpenApiParameter("limit", OpenApiTypes.INT),
         ],
-        responses={200: OpenApiResponse(ERRORS)},
+        responses={
+            (200, "application/json"): OpenApiResponse(ERRORS),
+            (200, "text/csv"): OpenApiTypes.STR,
+        },
         tags=["files"],
     )
     def get(self, request: Request, file_id: str) -> Response | StreamingHttpResponse:

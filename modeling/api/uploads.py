@@ -8,7 +8,7 @@ from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_sche
 from rest_framework.parsers import MultiPartParser
 from rest_framework.response import Response
 
-from modeling.actions import upload_parts, uploading
+from modeling.actions import files, upload_parts, uploading
 from modeling.api.files import file_body
 from modeling.api.uploads_schema import PART, PART_FORM, PROGRESS, UPLOAD, UPLOADS
 from modeling.part_forms import HEADERS, sent_part
@@ -36,7 +36,7 @@ class UploadsView(TenantAPIView):
     )
     def get(self, request: ApiRequest) -> Response:
         """A page of the uploads that wait for parts, newest first."""
-        rows = uploading.pending(request.auth.tenant)
+        rows = files.pending_uploads(request.auth.tenant)
         return Response(cursor_page(rows, request.query_params).body(wire.upload_body))
 
     @extend_schema(

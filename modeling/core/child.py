@@ -191,7 +191,9 @@ class _Child:
     def receive(self, *kinds: str) -> dict[str, Any]:
         """The next message of one of these kinds; raises FileRefused when the file is refused or the child is gone."""
         while (message := self._message()).get("kind") == "range" and self._ranges is not None:
-            self._ranges.answer(message, self._deadline)
+            self._read_at += self._ranges.answer(
+                message, self._deadline
+            )  # the child's own time, as in `_read`
         if message.get("kind") == "refused":
             raise FileRefused(RowError(*message["error"]))
         if message.get("kind") not in kinds:

@@ -15,7 +15,9 @@ from typing import Any
 _LENGTH = struct.Struct(">I")
 _READ_BYTES = 1 << 20
 _FAST_FROM_BYTES = 1 << 20  # a smaller file is read before numpy is loaded
-_TRIM_EVERY = 32  # reads between two returns of free memory: the heap gets holes by pieces of ever other sizes
+_TRIM_EVERY = (
+    32  # reads between two returns of free memory: the heap gets holes by pieces of ever other sizes
+)
 _BATCH_ROWS = 512
 _BATCH_CHARACTERS = 1 << 19
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
@@ -69,10 +71,11 @@ def close_doors(limits: dict[str, Any]) -> None:
 
 def _take(size: int) -> bytes:
     """So many bytes of standard input as they are; fewer only at its end."""
-    parts = bytearray()
-    while len(parts) < size and (data := os.read(0, size - len(parts))):
-        parts += data
-    return bytes(parts)
+    room = memoryview(bytearray(size))
+    filled = 0
+    while filled < size and (got := os.readv(0, [room[filled:]])):
+        filled += got
+    return bytes(room[:filled])
 
 
 def _chunks(beginning: bytes) -> Iterator[bytes]:

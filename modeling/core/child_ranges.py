@@ -47,20 +47,27 @@ class RangeServer:
         self._sink = sink.fileno()
         os.set_blocking(self._sink, False)
 
-    def answer(self, message: dict[str, Any], deadline: float) -> None:
-        """Send exactly the bytes asked for; raises FileRefused for an impossible range, or when the time is over."""
+    def answer(self, message: dict[str, Any], deadline: float) -> float:
+        """Send exactly the bytes asked for; returns the seconds in which the child let us wait.
+
+        Raises FileRefused for an impossible range, or when the time is over.
+        """
         at, left = message.get("at"), message.get("size")
         if not isinstance(at, int) or not isinstance(left, int) or not 0 < left <= RANGE_BYTES:
             raise _unsafe()
         if at < 0 or at + left > self._size:
             raise _unsafe()
         self._source.seek(at)
+        waited = 0.0
         while left:
             piece = self._source.read(min(left, _PIECE_BYTES))
             if not piece:
                 raise _unsafe()
+            begun = time.monotonic()
             self._write(memoryview(piece), deadline)
+            waited += time.monotonic() - begun
             left -= len(piece)
+        return waited
 
     def _write(self, view: memoryview, deadline: float) -> None:
         while view:

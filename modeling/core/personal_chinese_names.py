@@ -13,7 +13,8 @@ from modeling.core.personal_lexicon import chinese
 Spans = Iterator[tuple[int, int]]
 
 _HAN = re.compile(r"[\u4e00-\u9fff]")
-_RUN = re.compile(r"[\u4e00-\u9fff]+(?:·[\u4e00-\u9fff]+)?")
+# Never a whole run, which may be long.
+_FIRST_TWO = re.compile(r"[\u4e00-\u9fff](?:[\u4e00-\u9fff]|·(?=[\u4e00-\u9fff]))?")
 _TITLE = re.compile(
     r"先生|女士|小姐|太太|夫人|医生|大夫|医师|主任|护士|护师|教授|老师|经理|师傅|阿姨|叔叔|大爷|大妈|奶奶|爷爷|同学|律师|总(?![^，。\s])"
 )
@@ -158,10 +159,10 @@ def _given_length(text: str, words: Sequence[_Word], at: int, size: int, given: 
     """How many characters behind the surname are the given name: 0, 1 or 2."""
     word = words[at]
     start = word.start + size
-    run = _RUN.match(text, start)
+    run = _FIRST_TWO.match(text, start)
     if run is None:
         return 0
-    follows = run[0][:2]
+    follows = run[0]
     if follows[0] in _ENDS:
         return 0
     if size == 2 and len(word.text) == 2:

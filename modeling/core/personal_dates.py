@@ -13,6 +13,10 @@ _MONTH = (
     r"|o[ck]t(?:ober|obre|ubre)?|ottobre|nov(?:ember|embre|iembre)?|de[cz](?:ember|embre)?|déc(?:embre)?|dic(?:iembre|embre)?"
     r"|enero|gennaio|febrero|febbraio|abril)\b\.?"
 )
+_BEGINNINGS = (  # of months' names
+    "jan", "feb", "fev", "fév", "mar", "mär", "apr", "avr", "may", "mai", "mag", "jun", "jui", "giu", "jul", "lug",
+    "aug", "aou", "aoû", "ago", "sep", "oct", "okt", "ott", "nov", "dec", "dez", "déc", "dic", "ene", "gen", "abr",
+)  # fmt: skip
 _YEAR = r"(?:19|20)\d{2}"
 _WRITTEN = re.compile(
     rf"(?<![A-Za-z0-9])(?:(?:(?:0?[1-9]|[12]\d|3[01])(?:st|nd|rd|th|\.)?[ -]{{1,2}}(?:of |de )?){_MONTH}(?:,?["
@@ -34,7 +38,9 @@ _CHINESE = re.compile(
 def dates(text: str) -> Spans:
     """A day with its month, with or without the year."""
     found = [one.span() for one in _DIGITS.finditer(text)]
-    found += [one.span() for one in _WRITTEN.finditer(text)]
+    small = text.lower()
+    if any(beginning in small for beginning in _BEGINNINGS):
+        found += [one.span() for one in _WRITTEN.finditer(text)]
     if "月" in text:
         found += [one.span() for one in _CHINESE.finditer(text)]
     yield from sorted(found, key=lambda span: (span[0], -span[1]))

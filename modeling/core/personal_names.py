@@ -16,6 +16,7 @@ _WORD = rf"[{_UPPER}][^\W\d_]*(?:['’][{_UPPER}][^\W\d_]+)?(?:-[{_UPPER}][^\W\d
 _ITEM = rf"(?:(?:Mrs?|Ms|Dr|Prof|Sr|Sra|Mme|Mlle|[{_UPPER}])\.(?!\w)|{_WORD})"
 _PARTICLE = r"(?:van|von|de|der|den|del|della|di|da|dos|du|la|le|bin|ibn|al|el|ter|zu) "
 _RUN = re.compile(rf"(?<![\w@.#/\\-]){_ITEM}(?: (?:{_PARTICLE}){{0,2}}{_ITEM}){{0,5}}(?![@\\\d_])")
+_CAPITAL = re.compile(f"[{_UPPER}]")
 _TOKEN = re.compile(_ITEM)
 _TITLES_SAID = (
     "Mr Mrs Ms Miss Mx Dr Doctor Prof Professor Sir Dame Lady Lord Rev Nurse Sister Matron Herr Frau Monsieur"
@@ -95,6 +96,7 @@ _BRANDS = frozenset(
 _LOWER = re.compile(
     r"\b(?:name is|name:|i am|i'm|this is|called|dear|hi|hello) ([a-z][a-z'-]+(?: [a-z][a-z'-]+)?)"
 )
+_LOWER_CUES = ("name is ", "name: ", "i am ", "i'm ", "this is ", "called ", "dear ", "hi ", "hello ")
 _MORE_THAN_A_NAME = 4  # words
 
 
@@ -119,14 +121,24 @@ def names(text: str) -> Spans:
 def _latin_names(text: str) -> Spans:
     lexicon = latin()
     done = 0
-    for run in _RUN.finditer(text):
+    for run in _runs(text):
         if run.start() < done or run[0] in lexicon.common or len(run[0]) == 1:
             continue
         tokens = [_token(found) for found in _TOKEN.finditer(text, run.start(), run.end())]
         for start, end in _of_run(text, tokens, lexicon):
             done = max(done, end)
             yield start, end
-    yield from _lower_names(text, lexicon)
+    if any(words in text for words in _LOWER_CUES):
+        yield from _lower_names(text, lexicon)
+
+
+def _runs(text: str) -> Iterator[re.Match[str]]:
+    """What `_RUN.finditer` gives, tried at capital letters only."""
+    done = 0
+    for capital in _CAPITAL.finditer(text):
+        if capital.start() >= done and (run := _RUN.match(text, capital.start())) is not None:
+            done = run.end()
+            yield run
 
 
 def _token(found: re.Match[str]) -> _Token:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -36,7 +36,18 @@ _FEWEST_DIGITS = {
     "ie.pps": 7,
     "mx.curp": 7, "za.idnr": 13,
 }  # fmt: skip
+_FIRST_WORD = (  # of every id without a name: most words of hashes and codes look otherwise
+    r"\d+[A-Za-z]{0,2}(?!\w)|\d{5}2[AB]\d|\d{6}A\d{3}"
+    r"|[A-Z]{2} ?\d\d|[XYZxyz]-?\d{7}|[A-Za-z]{6}\d\d|[A-Z]{4,5}\d{4}"
+)
 _BEFORE, _AFTER = r"(?<![\w+])(?<!\d[-.,/])", r"(?!\w|[-./]\d)"
+
+
+_NAME_WORDS = (  # one of them is in every rule's name
+    "ssn", "soc", "nhs", "身", "证", "護", "护照", "steuer", "tax", "idnr", "tin", "bsn", "burger", "sofi", "aadhaar",
+    "uidai", "cpf", "sin", "tfn", "medicare", "mbi", "number", "番号", "ナンバー", "passport", "pasaporte", "reisepass",
+    "passeport", "passaporto", "paspoort", "licen", "dl", "führerschein", "permis",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,9 +127,20 @@ def _compiled() -> tuple[tuple[int, re.Pattern[str], Any, re.Pattern[str] | None
     )
 
 
+@cache
+def _starts() -> re.Pattern[str]:
+    """Where an id whose shape says enough may start: one pass in place of one for each rule."""
+    shapes = (rule.shape.replace("([ -])", "[ -]").replace(r"\1", "[ -]") for rule in _RULES if not rule.name)
+    return re.compile(f"{_BEFORE}(?={_FIRST_WORD})(?=(?:{'|'.join(shapes)}){_AFTER})", re.ASCII)
+
+
 def national_ids(text: str) -> Spans:
     """National ids, tax and social security numbers, passports and driving licences."""
-    spans = [span for start, end, digits in _dense(text) for span in _ids_in(text, start, end, digits)]
+    small = text.lower()
+    is_named = any(word in small for word in _NAME_WORDS)
+    spans = [
+        span for start, end, digits in _dense(text) for span in _ids_in(text, start, end, digits, is_named)
+    ]
     yield from sorted(set(spans), key=lambda span: (span[0], -span[1]))
 
 
@@ -128,21 +150,38 @@ def _dense(text: str) -> Iterator[tuple[int, int, int]]:
         yield found.start(), found.end(), sum(map(found[0].count, "0123456789"))
 
 
-def _ids_in(text: str, start: int, end: int, digits: int) -> Iterator[tuple[int, int]]:
+def _ids_in(text: str, start: int, end: int, digits: int, is_named: bool = True) -> Iterator[tuple[int, int]]:
+    """Ids in a run of digits; without any rule's name in the text, only those whose shape says enough."""
     left, right = max(0, start - _MARGIN), min(len(text), end + _MARGIN)
-    before: str | None = None
+    starts = [found.start() for found in _starts().finditer(text, left, right)]
+    if not starts and not is_named:
+        return
+    before = text[max(0, left - _NEAR) : end]
     for fewest, pattern, check, name in _compiled():
         if digits < fewest:
             continue
-        if name is not None:
-            before = text[max(0, left - _NEAR) : end] if before is None else before
-            if name.search(before) is None:
-                continue
-        for found in pattern.finditer(text, left, right):
+        if name is None:
+            matches = _matches(pattern, text, starts, right)
+        elif is_named and name.search(before) is not None:
+            matches = pattern.finditer(text, left, right)
+        else:
+            continue
+        for found in matches:
             if name is not None and not name.search(text, max(0, found.start() - _NEAR), found.start()):
                 continue
             if check is None or check.is_valid(found[0].replace(" ", "")):
                 yield found.span()
+
+
+def _matches(
+    pattern: re.Pattern[str], text: str, starts: Sequence[int], right: int
+) -> Iterator[re.Match[str]]:
+    """What `finditer` gives, looked for at these places only."""
+    done = 0
+    for start in starts:
+        if start >= done and (found := pattern.match(text, start, right)) is not None:
+            done = found.end()
+            yield found
 
 
 def cards(text: str) -> Spans:

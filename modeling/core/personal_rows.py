@@ -25,6 +25,7 @@ _SAMPLED, _TELLING = 200, 0.5
 _SUSPICIOUS = ("email", "phone", "card", "iban", "national_id", "name")
 _NO_CONTENT = frozenset({"role", "tool_call_id"})  # keys of a conversation's turns that are no text
 _DEEP = 20
+_HARMLESS_KEPT, _HARMLESS_CHARACTERS = 20_000, 300
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Screening:
         self._samples: dict[int, Counter[str]] = {at: Counter() for at in chosen.sampled}
         self._sampled = 0
         self._is_short = False
+        self._harmless: set[str] = set()
         self.findings = Findings(policy, list(chosen.looked.values()))
 
     def pieces(self, pieces: Iterator[Block | list[Row]]) -> Iterator[Block | list[Row]]:
@@ -94,6 +96,7 @@ class Screening:
                 continue
             if self.findings.rows > REPORTED_ROWS and not self._is_short:
                 self._policy, self._is_short = self._policy.without_reports(), True
+                self._harmless.clear()
             rows = piece.rows() if isinstance(piece, Block) else piece
             screened = [self._row(row) for row in rows]
             is_same = all(new is old for new, old in zip(screened, rows, strict=True))
@@ -131,8 +134,11 @@ class Screening:
         return cell
 
     def _text(self, text: str, line: int, at: int, column: str) -> str:
+        if text in self._harmless:
+            return text
         screened = self._policy.screen(text)
         if not screened.found:
+            self._remember(text)
             return text
         if screened.refused:
             kinds = ", ".join(screened.refused)
@@ -140,6 +146,13 @@ class Screening:
             raise refuse("personal_data", fix, line=line, column=at + 1)
         self.findings.counts.setdefault(column, Counter()).update(screened.found)
         return text if screened.text == text else screened.text
+
+    def _remember(self, text: str) -> None:
+        """Nothing was found in it: cells often come again."""
+        if len(text) <= _HARMLESS_CHARACTERS:
+            if len(self._harmless) >= _HARMLESS_KEPT:
+                self._harmless.clear()
+            self._harmless.add(text)
 
     def _sample(self, row: Row) -> None:
         self._sampled += 1

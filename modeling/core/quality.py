@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from modeling.core import quality_copies as copies
-from modeling.core.quality_cells import Column, LabelWords
+from modeling.core.quality_cells import Column, LabelWords, values_kept
 from modeling.core.quality_numbers import bars, histogram, spread, steps
 from modeling.core.quality_words import Sketches, sketch, words_of
 from modeling.core.table_features import number_of
@@ -26,9 +26,11 @@ MOST_TEXTS = 200_000  # searched for near-duplicates
 MOST_CLASSES, MOST_ITEMS = 1_000, 200_000
 CLASSES_SHOWN = 60
 ENCODER_TOKENS = 256
-_AT_ONCE = 4_096
+NAME_CHARACTERS = 200  # of a class; longer cells are texts, and many of them would not fit in memory
+_AT_ONCE, _WORDS_AT_ONCE = 4_096, 500_000
 _LONG_AT_ONCE = 256
 _MOST_COUNTED = 50_000
+_CHARACTERS_COUNTED = 20_000  # of a text whose tokens are counted
 _WORDS_TO_TOKENS = 1.4
 ROWS_SHARE = 80  # percent of the work done when all rows were read
 
@@ -82,11 +84,13 @@ class _Measuring:
         self.looking = looking
         self.is_cut = False
         unasked = {looking.label, *looking.texts, *looking.named}
+        most_values = values_kept(len(looking.columns))
         self.columns = [
             Column(
                 name,
                 declared=looking.declared.get(name),
                 can_decide=bool(looking.label) and not looking.is_number and name not in unasked,
+                most_values=most_values,
             )
             for name in looking.columns
         ]
@@ -96,11 +100,12 @@ class _Measuring:
         self.labels = array("q")
         self.classes: Counter[str] = Counter()
         self._most = MOST_ITEMS if looking.item else MOST_CLASSES
-        self._numbers: dict[str, int] = {}
+        self._numbers: dict[int, int] = {}  # by hash: the names themselves may be long
         self.targets = array("d")
         self.label_words = LabelWords()
         self.tokens = _TooLong(looking.tokens)
         self._waiting: list[list[str]] = []
+        self._waiting_words = 0
         self._sketches: list[Sketches] = []
 
     def add(self, row: Seen) -> None:
@@ -135,7 +140,7 @@ class _Measuring:
         for name in names:
             if name and (name in self.classes or len(self.classes) < self._most):
                 self.classes[name] += 1
-        self.labels.append(self._numbers.setdefault("\x1f".join(names), len(self._numbers)))
+        self.labels.append(self._numbers.setdefault(hash("\x1f".join(names)), len(self._numbers)))
 
     def _text(self, text: str, label: str) -> None:
         words = words_of(text)
@@ -147,12 +152,13 @@ class _Measuring:
             self.label_words.add(words, label)
         if len(self.texts) <= MOST_TEXTS:
             self._waiting.append(words)
-            if len(self._waiting) == _AT_ONCE:
+            self._waiting_words += len(words)
+            if len(self._waiting) == _AT_ONCE or self._waiting_words >= _WORDS_AT_ONCE:
                 self._sketch()
 
     def _sketch(self) -> None:
         self._sketches.append(sketch(self._waiting))
-        self._waiting = []
+        self._waiting, self._waiting_words = [], 0
 
     def near(self) -> tuple[copies.Groups, copies.Near] | None:
         """Equal texts, and pairs of different ones that are much alike; None without a text."""
@@ -282,7 +288,7 @@ class _TooLong:
             self.count += 1
         else:
             self._counted += 1
-            self._waiting.append(text)
+            self._waiting.append(text[:_CHARACTERS_COUNTED])
             if len(self._waiting) == _LONG_AT_ONCE:
                 self.finish()
 
@@ -310,7 +316,8 @@ def _hashable(cell: Any) -> Any:
 
 
 def _name(cell: Any) -> str:
-    return cell.strip() if isinstance(cell, str) else "" if cell is None else str(cell)
+    name = cell.strip() if isinstance(cell, str) else "" if cell is None else str(cell)
+    return name[:NAME_CHARACTERS]
 
 
 def _words(cell: Any) -> str:

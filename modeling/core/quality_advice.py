@@ -25,13 +25,19 @@ class Advice:
         return asdict(self)
 
 
-def advise(report: Mapping[str, Any], *, used: Collection[str], is_catalogue: bool = False) -> list[Advice]:
-    """Findings, the gravest first; `used` are the columns that a model reads. `all_good` when none is grave."""
+def advise(
+    report: Mapping[str, Any], *, used: Collection[str], unit: str = "", is_catalogue: bool = False
+) -> list[Advice]:
+    """Findings, the gravest first; `used` are the columns that a model reads, `unit` the one that names people.
+
+    `all_good` when none is grave.
+    """
     found = [
         *_overlap(report.get("overlap")),
         *_leaks(report),
         *_copies(report),
         *_cells(report, used),
+        *_unnamed(report, unit),
         *_classes(report),
         *_lengths(report),
         *([] if is_catalogue else _people(report)),
@@ -92,6 +98,12 @@ def _cells(report: Mapping[str, Any], used: Collection[str]) -> Iterator[Advice]
             yield Advice("placeholders", NOTE, {"column": one["name"], "n": one["placeholders"]})
         if one["outside"] > 0.01 * rows:
             yield Advice("outside", WARN, {"column": one["name"], "share": one["outside"] / rows})
+
+
+def _unnamed(report: Mapping[str, Any], unit: str) -> Iterator[Advice]:
+    for one in report["columns"]:
+        if unit and one["name"] == unit and one["missing"]:
+            yield Advice("unnamed", WARN, {"column": unit, "n": one["missing"]})
 
 
 def _classes(report: Mapping[str, Any]) -> Iterator[Advice]:

@@ -11,6 +11,8 @@ from modeling.core.table_features import category_of, number_of
 from modeling.core.types import Feature
 
 MOST_VALUES = 20_000  # different cells of a column whose labels are counted; a column with more gives no rule
+MOST_VALUES_IN_ALL = 500_000  # of all columns together: a thousand columns share them
+LABELS_A_VALUE = 4  # different ones on average; a column with more decides nothing
 RULE = 0.99  # from this share of the rows on, a column decides the label
 ROWS_A_VALUE = 5  # fewer on average, and a column of names would decide everything
 _PLACEHOLDERS = frozenset({"na", "n/a", "nan", "null", "none", "nil", "-", "--", "?", "unknown", "missing"})
@@ -18,6 +20,11 @@ _STOPPED = frozenset(
     {"a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "is", "it", "its", "no", "not", "of", "on",
      "or", "other", "the", "to", "unspecified", "with"}
 )  # fmt: skip
+
+
+def values_kept(columns: int) -> int:
+    """How many different cells of each column are kept with their labels, within bounded memory."""
+    return min(MOST_VALUES, MOST_VALUES_IN_ALL // max(1, columns))
 
 
 def is_missing(cell: Any) -> bool:
@@ -28,7 +35,9 @@ def is_missing(cell: Any) -> bool:
 class Column:
     """One column: missing cells, placeholders, cells outside of what was declared, and the labels of its values."""
 
-    def __init__(self, name: str, *, declared: Feature | None, can_decide: bool) -> None:
+    def __init__(
+        self, name: str, *, declared: Feature | None, can_decide: bool, most_values: int = MOST_VALUES
+    ) -> None:
         self.name = name
         self.missing = 0
         self.placeholders = 0
@@ -37,6 +46,7 @@ class Column:
         self._declared = declared
         self._names = frozenset(declared.categories) if declared else frozenset()
         self._labels: dict[Any, Counter[str]] | None = {} if can_decide else None
+        self._most_values, self._pairs = most_values, 0
 
     def add(self, cell: Any, label: str) -> None:
         """Count one cell beside its row's label ("" where it has none)."""
@@ -50,8 +60,10 @@ class Column:
             return
         value = category_of(cell).lower()
         self.same_as_label += value == label.lower()
-        self._labels.setdefault(hash(value), Counter())[label] += 1
-        if len(self._labels) > MOST_VALUES:
+        labels = self._labels.setdefault(hash(value), Counter())
+        self._pairs += label not in labels
+        labels[label] += 1
+        if len(self._labels) > self._most_values or self._pairs > LABELS_A_VALUE * self._most_values:
             self._labels = None
 
     def _is_outside(self, cell: Any, declared: Feature) -> bool:

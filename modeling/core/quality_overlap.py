@@ -19,6 +19,7 @@ class Marks:
 
     def __init__(self, columns: Sequence[str], texts: Sequence[str], *, unnamed: bytes) -> None:
         self._columns = sorted(columns)
+        self.compares = bool(columns)  # without a column in common no row is the same as another
         self._texts = texts
         self._unnamed = unnamed
         self.people, self.rows, self.texts = array("Q"), array("q"), array("q")
@@ -44,7 +45,7 @@ def overlap(ours: Marks, theirs: Marks) -> dict[str, Any]:
         "people": len(people),
         "shared_people": int(shared.sum()),
         "rows": len(theirs.rows),
-        "shared_rows": _shared(ours.rows, theirs.rows),
+        "shared_rows": _shared(ours.rows, theirs.rows) if ours.compares else 0,
         "shared_texts": _shared(ours.texts, theirs.texts),
     }
 

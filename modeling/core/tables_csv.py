@@ -235,9 +235,18 @@ class CsvTable:
             return RowError(start, 0, "line_end", "Put cells that hold line breaks in quotation marks.")
         if "unexpected end" in words:
             column = self._raw().find(self._quote) + 1
-            return RowError(start, column, "quote_open", "Close the quotation mark that is opened here.")
+            return RowError(start, column, "quote_open", _left_open(len(self._taken) - 1))
         column = _after_quote(self._raw(), self._reader.dialect.delimiter, self._quote)
         return RowError(start, column, "quote", "Write a quotation mark inside a quoted cell twice.")
+
+
+def _left_open(lines: int) -> str:
+    """What to do about a quote that is open at the end of the file, and how many lines it swallowed."""
+    fix = "Close the quotation mark that is opened here"
+    if lines < 1:
+        return f"{fix}."
+    rest = "the line after it was" if lines == 1 else f"the {lines:,} lines after it were"
+    return f"{fix}: {rest} taken for a part of this row and left out too."
 
 
 def _after_quote(text: str, delimiter: str, quote: str) -> int:

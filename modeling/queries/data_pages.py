@@ -8,11 +8,12 @@ from typing import Any
 
 from django.utils.translation import gettext as _
 
+from modeling.actions import holds
 from modeling.actions.dataset_schema import present
 from modeling.actions.dataset_versions import home_of
 from modeling.actions.declared_columns import facts_of, labelled_column, proposals
 from modeling.core.column_roles import LEAVE
-from modeling.models import Dataset, DatasetVersion, File, Job
+from modeling.models import Dataset, DatasetVersion, Erasure, File, Inspection, Job
 from modeling.queries import job_pages, words
 from modeling.queries.job_pages import JobPage
 from modeling.queries.ledger_pages import AccountCard, account_card
@@ -50,6 +51,14 @@ class ColumnRow:
 
 
 @dataclass(frozen=True)
+class Erased:
+    """What the newest version still counts, and nobody can read any more."""
+
+    people: int
+    rows: int
+
+
+@dataclass(frozen=True)
 class DatasetPage:
     """One dataset as its page prints it."""
 
@@ -59,6 +68,8 @@ class DatasetPage:
     has_labels: bool
     errors: list[dict[str, Any]]
     jobs: list[JobPage]
+    is_held: bool  # a legal hold covers it
+    erased: Erased | None  # people of the newest version who were erased after it was made
     account: AccountCard | None = field(default=None)
 
 
@@ -97,6 +108,11 @@ def unready_files(tenant: Tenant) -> list[File]:
     return list(File.objects.of(tenant).filter(deleted_at=None, status__in=waiting).order_by("-id")[:50])
 
 
+def inspection_of(tenant: Tenant, file: File) -> Inspection | None:
+    """How far the check of a file is: bytes and rows so far; waiting as long as nobody holds its lease."""
+    return Inspection.objects.of(tenant).filter(file=file).first()
+
+
 def newest_version(tenant: Tenant, dataset: Dataset) -> DatasetVersion | None:
     """The newest version of a dataset."""
     return (
@@ -129,8 +145,24 @@ def dataset_page(tenant: Tenant, dataset: Dataset, version: DatasetVersion) -> D
         has_labels=bool(version.labels) and dataset.columns.get("label") == labelled_column(version),
         errors=version.errors[:ERRORS_SHOWN],
         jobs=job_pages.job_rows(tenant, jobs),
+        is_held=holds.is_held(tenant, dataset=dataset),
+        erased=erased_since(tenant, dataset, version),
         account=account_card(tenant, account) if account else None,
     )
+
+
+def erased_since(tenant: Tenant, dataset: Dataset, version: DatasetVersion) -> Erased | None:
+    """People erased from a version after it was made: its counts have them until the next version."""
+    erasures = Erasure.objects.of(tenant).filter(
+        created_at__gt=version.created_at, reached__contains=[{"dataset": dataset.public_id}]
+    )
+    rows = [
+        one["rows"]
+        for erasure in erasures.only("reached")
+        for one in erasure.reached
+        if one["dataset"] == dataset.public_id and one["rows"]
+    ]
+    return Erased(len(rows), sum(rows)) if rows else None
 
 
 def column_rows(dataset: Dataset, version: DatasetVersion) -> list[ColumnRow]:

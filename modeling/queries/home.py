@@ -82,7 +82,7 @@ def _steps(tenant: Tenant, *, has_data: bool, has_open: bool, has_model: bool, h
     steps = [
         Step(
             _("Bring data"),
-            _("Upload a CSV or JSONL file of records. Each row is checked, and the columns are guessed."),
+            _("Upload a CSV, JSONL or Parquet file of records. Each row is checked, and the columns are guessed."),
             _("Upload data"), reverse("modeling:data_upload", args=slug), has_data,
         ),
         Step(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from modeling.models import Dataset, DatasetVersion, Endpoint, Job, ModelVersion
@@ -47,11 +46,11 @@ class VersionNode:
 def change_words(version: DatasetVersion) -> str:
     """What a version changed, in a few words; "" for one made of a file alone."""
     counts = version.changes
-    added = counts.get("rows_added", 0)
+    added, changed, removed = (counts.get(f"rows_{what}") or 0 for what in ("added", "changed", "removed"))
     parts = [
         (added, ngettext("%(n)s row added", "%(n)s rows added", added)),
-        (counts.get("rows_changed"), _("%(n)s changed")),
-        (counts.get("rows_removed"), _("%(n)s removed")),
+        (changed, ngettext("%(n)s row changed", "%(n)s rows changed", changed)),
+        (removed, ngettext("%(n)s row removed", "%(n)s rows removed", removed)),
     ]
     words = [text % {"n": f"{n:,}"} for n, text in parts if n]
     if erased := counts.get("people_erased"):

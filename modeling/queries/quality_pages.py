@@ -179,8 +179,12 @@ def _per_unit(found: Mapping[str, Any]) -> Picture | None:
     words = {"median": _plain(spread["median"]), "largest": f"{spread['largest']:,.0f}"}
     if spread["largest"] <= 1:
         return Picture([], "", "", _("Everybody has one row."))
-    reading = _("Half of the people have at most %(median)s rows; the most is %(largest)s.") % words
-    return Picture(_bars(steps, _step), _step(steps[0]), _step(steps[-1]), reading)
+    reading = ngettext(
+        "Half of the people have only %(median)s row; the most is %(largest)s.",
+        "Half of the people have at most %(median)s rows; the most is %(largest)s.",
+        round(spread["median"]),
+    )
+    return Picture(_bars(steps, _step), _step(steps[0]), _step(steps[-1]), reading % words)
 
 
 def _words(text: Mapping[str, Any] | None) -> Picture | None:

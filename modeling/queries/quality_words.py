@@ -56,6 +56,10 @@ SENTENCES = {
     "missing": gettext_lazy(
         "The column “%(column)s” is empty in %(share)s of the rows. Fill it, or leave the column out."
     ),
+    "unnamed": gettext_lazy(
+        "In %(n)s rows the column “%(column)s” is empty. All of them count as the rows of one person, who "
+        "cannot be erased by name: fill it, or leave those rows out."
+    ),
     "placeholders": gettext_lazy(
         "The column “%(column)s” holds words such as n/a or unknown in %(n)s rows. Empty those cells, so "
         "that they count as missing."
@@ -111,6 +115,7 @@ TITLES = {
     "near_copies": gettext_lazy("Near-duplicates"),
     "copies": gettext_lazy("Duplicates"),
     "missing": gettext_lazy("Missing values"),
+    "unnamed": gettext_lazy("Rows that name nobody"),
     "placeholders": gettext_lazy("Words for missing"),
     "outside": gettext_lazy("Outside of what was declared"),
     "one_class": gettext_lazy("One class only"),

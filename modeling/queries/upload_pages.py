@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.db.models import Sum
 
-from modeling.actions import uploading
+from modeling.actions import files
 from modeling.models import Upload, UploadPart
 from tenants.models import Tenant
 
@@ -24,7 +24,7 @@ class UnfinishedUpload:
 
 def unfinished_uploads(tenant: Tenant) -> list[UnfinishedUpload]:
     """The uploads under way, the newest first; inside the scope."""
-    pending = list(uploading.pending(tenant).order_by("-id")[:SHOWN])
+    pending = list(files.pending_uploads(tenant).order_by("-id")[:SHOWN])
     parts = UploadPart.objects.of(tenant).filter(upload__in=pending).values("upload")
     sizes = dict(parts.annotate(total=Sum("size_bytes")).values_list("upload", "total"))
     return [UnfinishedUpload(one, int(sizes.get(one.pk, 0)), one.part_bytes is not None) for one in pending]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
+from django.utils.formats import date_format
 from django.utils.translation import ngettext
 
 from modeling.actions.version_diffs import Shown
@@ -65,7 +67,8 @@ def joinable(tenant: Tenant, dataset: Dataset) -> list[tuple[str, str]]:
 
 def _row_words(file: File, rows: int) -> str:
     counted = ngettext("%(n)s row", "%(n)s rows", rows) % {"n": f"{rows:,}"}
-    return f"{file.name} · {counted} · {file.created_at:%Y-%m-%d %H:%M}"
+    uploaded = date_format(file.created_at.astimezone(UTC), "j M Y, H:i")
+    return f"{file.name} · {counted} · {uploaded} UTC"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from modeling.tasks import batches, datasets, jobs, predictions, quality, retention, served, uploads, versions
+from modeling.tasks import (
+    batches,
+    datasets,
+    jobs,
+    predictions,
+    quality,
+    retention,
+    served,
+    tenants,
+    uploads,
+    versions,
+)
 
 __all__ = [
     "batches",
@@ -12,6 +23,7 @@ __all__ = [
     "quality",
     "retention",
     "served",
+    "tenants",
     "uploads",
     "versions",
 ]

@@ -2,31 +2,57 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import datetime
+
 from celery import shared_task
 from django.db.models import Q
 from django.utils import timezone
 
 from modeling.actions import inspection, rereading
-from modeling.models import Inspection
+from modeling.models import File, Inspection
 from saas.lib.background import enqueue
 from saas.lib.errors import Refusal
+from tenants import turns
+from tenants.scope import scope
+from tenants.turns import Kind
 
 HINTS_AT_ONCE = 200
 
 
 @shared_task(name="modeling.inspect_file", throws=(Refusal,))
 def inspect_file(*, tenant_id: str, file_id: str) -> None:
-    """Inspect an uploaded file; nothing happens when somebody else has it or it is done."""
-    inspection.inspect_file(tenant_id, file_id)
+    """Inspect an uploaded file, a large one in its turn; nothing happens when somebody has it or it is done."""
+    with scope(tenant_id):
+        file = File.objects.of(tenant_id).filter(pk=file_id).first()
+    if file is None or file.size_bytes <= turns.SMALL_BYTES:
+        inspection.inspect_file(tenant_id, file_id)
+    else:
+        turns.take("inspection", tenant_id, file_id)
 
 
 @shared_task(name="modeling.sweep_inspections")
 def sweep_inspections() -> None:
     """The rows are the truth: hint again at every inspection that is neither held nor done."""
+    for tenant_id, file_id, _since in _waiting():
+        enqueue("modeling.inspect_file", tenant_id=tenant_id, file_id=file_id)
+
+
+def _waiting() -> list[tuple[uuid.UUID, uuid.UUID, datetime]]:
     free = Q(lease_until=None) | Q(lease_until__lt=timezone.now())
     waiting = Inspection.objects.everywhere().filter(free, done_at=None).order_by("id")
-    for tenant_id, file_id in waiting.values_list("tenant_id", "file_id")[:HINTS_AT_ONCE]:
-        enqueue("modeling.inspect_file", tenant_id=tenant_id, file_id=file_id)
+    return list(waiting.values_list("tenant_id", "file_id", "created_at")[:HINTS_AT_ONCE])
+
+
+turns.register(
+    "inspection",
+    Kind(
+        "modeling.inspect_file",
+        "file_id",
+        lambda piece: inspection.inspect_file(piece.tenant_id, piece.id),
+        _waiting,
+    ),
+)
 
 
 @shared_task(name="modeling.sweep_kept_streams")

@@ -107,7 +107,7 @@ def sweep() -> None:
     ):
         with scope(tenant_id):
             losing.give_up(Tenant.objects.get(pk=tenant_id), job_id)
-    running_on = everything.filter(state=Job.State.RUNNING, tenant__state=Tenant.State.SUSPENDED)
+    running_on = everything.filter(state=Job.State.RUNNING).exclude(tenant__state=Tenant.State.ACTIVE)
     for tenant_id in running_on.values_list("tenant_id", flat=True).distinct():
         enqueue("modeling.stop_tenant_jobs", tenant_id=tenant_id)
     ownerless = Q(state=Job.State.RUNNING, lease_until__lt=Now())

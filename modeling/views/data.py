@@ -92,6 +92,7 @@ def _file_detail(request: MemberRequest, public_id: str) -> HttpResponse:
         )
     context = {
         "file": file,
+        "inspection": data_pages.inspection_of(request.tenant, file),
         "errors": file.errors[: data_pages.ERRORS_SHOWN],
         "error_count": sum(file.errors_by_rule.values()) or len(file.errors),
         "reading": readings.reading_of_refused(request.tenant, file),

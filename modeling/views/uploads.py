@@ -17,7 +17,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from billing import limits
 from modeling.actions import upload_parts, uploading
 from modeling.actions.declarations import FIELDS
-from modeling.actions.files import add_file, stored_bytes
+from modeling.actions.files import add_file, announced_bytes, stored_bytes
 from modeling.models import File
 from modeling.part_forms import sent_part
 from modeling.queries import words
@@ -41,7 +41,7 @@ def data_upload(request: MemberRequest) -> HttpResponse:
     """A form whose file streams into the vault at once; with a script, in parts by the calls below."""
     if request.method != "POST":
         with scope(request.tenant):
-            taken = stored_bytes(request.tenant) + uploading.announced_bytes(request.tenant)
+            taken = stored_bytes(request.tenant) + announced_bytes(request.tenant)
             context = {
                 "room_bytes": max(0, limits.ceiling(request.tenant, "storage_bytes") - taken),
                 "pack_person": words.person(request.tenant),

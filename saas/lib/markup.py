@@ -32,7 +32,7 @@ RULES = {
     "number": gettext_lazy("Number cannot be kept exactly"),
     "nul": gettext_lazy("Contains a NUL character"),
     "column_name": gettext_lazy("Column name missing or repeated"),
-    "encoding": gettext_lazy("Not in the stated encoding"),
+    "encoding": gettext_lazy("Characters of another encoding"),
     "not_text": gettext_lazy("Not a text file"),
     "json_list": gettext_lazy("One JSON list instead of lines"),
     "archive": gettext_lazy("Damaged archive"),

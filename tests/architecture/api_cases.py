@@ -31,6 +31,7 @@ class Seeds:
     classifier: str = ""
     recommender: str = ""
     ids: dict[str, str] = field(default_factory=dict)
+    erased: dict[str, str] = field(default_factory=dict)  # a dataset and an erasure of it
 
     def post(self, path: str, body: Any = None) -> dict[str, Any]:
         """POST through the live site; its answer must be a good one."""
@@ -123,6 +124,7 @@ def sow(address: str, tenant: Tenant, api: Api) -> Seeds:
     seeds.recommender = str(make_version(tenant, *item_parts(50, 1)).name)
     upload = seeds.upload()
     found = api.get(f"/v1/files/{seeds.file}").json()
+    seeds.erased = seeds.erasure()
     seeds.ids = {
         "file_id": seeds.file,
         "dataset_id": found["dataset"],
@@ -131,6 +133,7 @@ def sow(address: str, tenant: Tenant, api: Api) -> Seeds:
         "upload_id": upload,
         "model": seeds.model,
         "endpoint": seeds.endpoint(),
+        "number": "1",
     }
     return seeds
 
@@ -201,7 +204,7 @@ CASES: dict[str, Case] = {
     },
     "GET /v1/datasets/{dataset_id}/erasures": lambda s: _at(dataset_id=s.ids["dataset_id"]),
     "POST /v1/datasets/{dataset_id}/erasures": lambda s: _at(dataset_id=s.dataset()) | {"body": {"line": 3}},
-    "GET /v1/datasets/{dataset_id}/erasures/{erasure_id}": lambda s: _at(**s.erasure()),
+    "GET /v1/datasets/{dataset_id}/erasures/{erasure_id}": lambda s: _at(**s.erased),
     "GET /v1/endpoints": lambda s: {},
     "POST /v1/endpoints": lambda s: {"body": {"name": "made-here", "model": s.classifier}},
     "GET /v1/endpoints/{name}": lambda s: _at(name=s.ids["endpoint"]),

@@ -30,6 +30,7 @@ SHARED = {
     "mfa_authenticator": "a person's second factors",
     "modeling_pace": "what finished runs took beside their plans, in two figures: no tenant, no job, no data",
     "modeling_worker": "processes, not tenants; a job's opaque uuid at most",
+    "tenants_reservedslug": "keyed digests of the slugs of erased tenants: no tenant, no name",
     "tenants_tenant": "the tenant itself: isolated by its own id, checked below",
     "tenants_user": "people; signing in happens before a tenant is known",
     "tenants_user_groups": "Django's, unused",
@@ -65,8 +66,30 @@ OPERATOR_SEES = {
     "tenants_ownkey",
     "tenants_storesweep",
     "tenants_tenant",
+    "tenants_tenanterasure",
     "tenants_tombstone",
 }
+
+# Rows that only grow or are kept, until their tenant's keys are destroyed: then the app role may delete them.
+ONCE_ERASED = {
+    "modeling_batch",
+    "modeling_erasure",
+    "modeling_job",
+    "modeling_jobevent",
+    "modeling_ledgerhead",
+    "modeling_legalhold",
+    "modeling_modelversion",
+    "modeling_privacyaccount",
+    "modeling_privacyentry",
+    "modeling_upload",
+    "modeling_versionchange",
+    "tenants_auditentry",
+}
+IS_ERASED = (
+    "((EXISTS ( SELECT FROM tenants_tombstone WHERE ((tenants_tombstone.tenant_id = "
+    f"{SETTING.format('tenant_id')}::uuid) AND ((tenants_tombstone.kind)::text = 'tenant'::text)))) AND (NOT (EXISTS ( "
+    f"SELECT FROM tenants_datakey WHERE (tenants_datakey.tenant_id = {SETTING.format('tenant_id')}::uuid)))))"
+)
 
 # Unique across tenants on purpose.
 UNIQUE_EVERYWHERE = {
@@ -112,6 +135,9 @@ def wall_faults(cursor: Any, table: str, own: str) -> list[str]:
     for name, policy in found.items():
         permissive, roles, command, using, check = policy
         if name == "operator_sees" and table in OPERATOR_SEES and roles == f"{{{operator}}}":
+            continue
+        once = ("RESTRICTIVE", f"{{{settings.DATABASES['default']['USER']}}}", "DELETE", IS_ERASED, "")
+        if name == "once_erased" and table in ONCE_ERASED and policy == once:
             continue
         if (command, roles, check) != ("SELECT", "{public}", "") or DOORS.get((table, name)) != using:
             faults.append(f"{table}: policy {name} ({permissive} {command}) is not on the list of doors")
@@ -204,6 +230,7 @@ def test_the_lists_name_only_what_exists() -> None:
         for table, name in DOORS:
             assert name in policies(cursor, table)
         assert {table for table in found if "operator_sees" in policies(cursor, table)} == OPERATOR_SEES
+        assert {table for table in found if "once_erased" in policies(cursor, table)} == ONCE_ERASED
 
 
 def test_every_key_between_tenant_rows_is_bound_to_the_tenant() -> None:
@@ -244,6 +271,9 @@ PLANTED = {
         "CREATE POLICY tenant_isolation ON planted USING (true) WITH CHECK (true)", "", "tenant_isolation is missing"
     ),
     "no WITH CHECK": (f"CREATE POLICY tenant_isolation ON planted USING ({OWN})", "", "tenant_isolation is missing"),
+    "a log that may be cut while its tenant lives": (
+        "", "ALTER POLICY once_erased ON tenants_auditentry USING (true)", "tenants_auditentry: policy once_erased"
+    ),
     "a second policy": (POLICY, "CREATE POLICY extra ON planted FOR SELECT USING (true)", "not on the list of doors"),
     "an operator policy": (POLICY, "CREATE POLICY operator_sees ON planted TO operator USING (true)", "not on"),
     "a door that also writes": (

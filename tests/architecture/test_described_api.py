@@ -139,7 +139,7 @@ def explore(seeds: Seeds, name: str, operation: Any, mode: GenerationMode) -> in
 def own_ids(seeds: Seeds, operation: Any) -> dict[str, str]:
     """Ids of the seeds for the names in an operation's path."""
     names = {parameter.name for parameter in operation.path_parameters}
-    ids = dict(seeds.ids)
+    ids = seeds.ids | ({**seeds.erased} if "erasure_id" in names else {})
     ids["name"] = ids["model"] if "/models/" in operation.path else ids["endpoint"]
     return {name: ids[name] for name in names}
 

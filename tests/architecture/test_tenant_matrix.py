@@ -67,6 +67,7 @@ BODIES: Bodies = {
     "/t/{slug}/data/{public_id}/versions/": lambda ids: {"mode": "append", "file": ids["file_id"]},
     "/t/{slug}/data/{public_id}/erasures/": lambda ids: {"unit": "person 1", "confirmation": "own.csv"},
     "/t/{slug}/personal-data/change/": lambda ids: {"name": "block", "columns": "all"},
+    "/t/{slug}/settings/delete/": lambda ids: {"do": "cancel", "confirmation": ids["slug"]},
     "/t/{slug}/retention/rules/": lambda ids: {"kind": "training", "days": "soon"},
     "/t/{slug}/retention/holds/": lambda ids: {"covers": ids["public_id"], "reason": "taken over"},
     "/t/{slug}/retention/holds/{hold_id}/release/": lambda ids: {"reason": "taken over"},

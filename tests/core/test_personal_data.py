@@ -107,3 +107,13 @@ def test_no_text_takes_long(piece: str) -> None:
     started = time.process_time()
     find(text)
     assert time.process_time() - started < _SECONDS_A_MEGABYTE * LONG / 1_000_000
+
+
+def test_a_long_run_of_chinese_is_looked_through_once() -> None:
+    """Matching the whole run at each word made time grow with its square: work is counted, not seconds."""
+    import modeling.core.personal_chinese_names as names
+
+    found = names._FIRST_TWO.match("王" * 1_000_000)
+    assert found is not None
+    assert len(found[0]) == 2
+    assert names._FIRST_TWO.match("阿·王")[0] == "阿·"  # type: ignore[index]

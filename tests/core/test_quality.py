@@ -197,6 +197,25 @@ def test_people_and_rows_that_two_files_share_are_counted() -> None:
     assert shared(training, validation) == (50, 30, 30)
 
 
+def test_files_without_a_column_in_common_share_no_rows() -> None:
+    marks = [Marks((), (), unnamed=b"nobody") for _ in range(2)]
+    for one, name in zip(marks, (b"a" * 16, b"b" * 16), strict=True):
+        one.add(name, {})
+        one.add(name, {})
+    found = overlap(*marks)
+    assert (found["rows"], found["shared_rows"], found["shared_people"]) == (2, 0, 0)
+
+
+def test_rows_without_a_person_are_told() -> None:
+    rows = clean()
+    for row in rows[:3]:
+        row["person"] = ""
+    found = report(rows)
+    codes = {one.code: one.values for one in advise(found, used=("text",), unit="person")}
+    assert codes["unnamed"] == {"column": "person", "n": 3}
+    assert "unnamed" not in {one.code for one in advise(report(clean()), used=("text",), unit="person")}
+
+
 def shared(first: list[dict[str, Any]], second: list[dict[str, Any]]) -> tuple[int, int, int]:
     """People, rows and texts of the second that are in the first."""
     marks = []

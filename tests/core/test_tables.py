@@ -130,6 +130,19 @@ def test_bad_csv_rows_are_placed(content: bytes, expected: tuple[int, int, str])
 
 
 @pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b'a,b\n1,2\n3,"open\n', "opened here."),
+        (b'a,b\n1,2\n3,"open\n4,5\n', "the line after it was taken"),
+        (b'a,b\n1,2\n3,"open\n' + b"4,5\n" * 1_200, "the 1,200 lines after it were taken"),
+    ],
+)
+def test_an_open_quote_tells_how_many_lines_it_swallowed(content: bytes, words: str) -> None:
+    _table, _rows, findings = read(content)
+    assert words in findings.kept[0].fix
+
+
+@pytest.mark.parametrize(
     ("line", "expected"),
     [
         (b'{"a": NaN}', (2, 7, "number")),

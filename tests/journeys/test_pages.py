@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from typing import Any
 
 import pytest
@@ -129,7 +131,11 @@ def test_an_upload_becomes_a_dataset_with_its_guesses_and_errors(acme: Tenant, a
 
 
 def test_a_file_that_cannot_be_used_says_what_to_do(acme: Tenant, alice: Any) -> None:
-    place = upload(alice, acme, b"PK\x03\x04 not a table", "sheet.xlsx")
+    sheet = io.BytesIO()
+    with zipfile.ZipFile(sheet, "w") as workbook:
+        workbook.writestr("[Content_Types].xml", "<Types/>")
+        workbook.writestr("xl/workbook.xml", "<workbook/>")
+    place = upload(alice, acme, sheet.getvalue(), "sheet.xlsx")
     page = alice.get(place)
     assert page.status_code == 200
     assert "cannot be used" in page.content.decode()
@@ -137,7 +143,7 @@ def test_a_file_that_cannot_be_used_says_what_to_do(acme: Tenant, alice: Any) ->
 
 
 def test_the_form_takes_the_encoding_that_a_check_asks_for(acme: Tenant, alice: Any) -> None:
-    content = ROWS.replace(b"pain", "Fieber und Übelkeit".encode("latin-1"))
+    content = ROWS + "p9,Fieber und Übelkeit,urgent\n".encode() + b"p9,\xdcbelkeit,urgent\n"
     refused = alice.get(upload(alice, acme, content)).content.decode()
     assert "encoding" in refused
     place = upload(alice, acme, content, encoding="cp1252")

@@ -142,6 +142,6 @@ def test_spools_and_tapes_hold_sealed_runs_only(
 
 def test_a_wrong_fold_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: without the second look at blanks, digests differ."""
-    monkeypatch.setattr(units, "_has_odd_blanks", lambda text, delimiter: False)
+    monkeypatch.setattr(units, "_odd_lines", lambda text, data, delimiter: set())
     with pytest.raises(AssertionError):
         test_digests_of_blocks_are_those_of_rows()

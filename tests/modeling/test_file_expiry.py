@@ -9,7 +9,7 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.utils import timezone
 
-from modeling.actions import uploading
+from modeling.actions.files import announced_bytes
 from modeling.models import Batch, File
 from modeling.tasks.uploads import expire_files
 from tenants.models import AuditEntry, Tenant
@@ -80,7 +80,7 @@ def test_other_times_are_refused(api: Any, acme: Tenant, fields: dict[str, Any])
     assert api.post("/v1/uploads", announced | {"expires_after": fields}).status_code == 400
     with scope(acme):
         assert not File.objects.of(acme).exists()
-        assert uploading.announced_bytes(acme) == 0
+        assert announced_bytes(acme) == 0
 
 
 def test_an_uploads_file_goes_too(api: Any, acme: Tenant) -> None:

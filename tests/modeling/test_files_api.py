@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modeling.tasks.datasets import inspect_file
+from modeling.actions.inspection import inspect_file
 from tenants.models import VaultObject
 from tenants.scope import scope
 
@@ -17,12 +17,12 @@ CLINIC = b"patient_id,note,triage\n" + b"".join(
 
 
 def inspect(tenant: Any, public_id: str) -> None:
-    """Run the inspection task for a file."""
+    """Inspect a file, without waiting for its turn among others."""
     from modeling.models import File
 
     with scope(tenant):
         file = File.objects.of(tenant).get(public_id=public_id)
-    inspect_file(tenant_id=str(tenant.pk), file_id=str(file.pk))
+    inspect_file(tenant.pk, file.pk)
 
 
 def test_it_works(people: Any, acme: Any, api: Any) -> None:
@@ -75,12 +75,16 @@ def test_bad_rows_are_left_out_and_named(acme: Any, api: Any) -> None:
 
 
 def test_a_refused_file_says_where_and_is_not_kept(acme: Any, api: Any) -> None:
-    file = api.upload("notes.csv", "a,b\n1,é\n".encode("latin-1")).json()
+    lines = "1,é\n".encode() * 50 + b"2,\xe9\n"  # a damaged byte in what is UTF-8 otherwise
+    file = api.upload("notes.csv", b"a,b\n" + lines).json()
     inspect(acme, file["id"])
     found = api.get(f"/v1/files/{file['id']}").json()
     assert found["status"] == "error"
-    assert found["status_details"].startswith("Line 2, column 3: This is not utf-8.")
+    assert found["status_details"].startswith("Line 52, column 3: This is not utf-8.")
     assert api.get(f"/v1/files/{file['id']}/content").status_code == 410
+    with scope(acme):  # its sealed stream stays for a day, to be read again as something else
+        assert VaultObject.objects.of(acme).filter(destroyed_at=None).count() == 1
+    assert api.delete(f"/v1/files/{file['id']}").status_code == 200
     with scope(acme):
         assert not VaultObject.objects.of(acme).filter(destroyed_at=None).exists()
 

@@ -65,6 +65,22 @@ def test_a_guess_is_shown_and_corrected(acme: Any, api: Any) -> None:
         assert UnitKey.objects.of(acme).filter(dataset=versions[0].dataset).count() == 20
 
 
+def test_the_page_of_a_file_shows_how_far_its_check_is(acme: Any, api: Any, bob: Any) -> None:
+    file = api.upload("notes.csv", GERMAN.encode()).json()
+    address = f"/t/{acme.slug}/data/{file['id']}/"
+    page = bob.get(address).content.decode()
+    assert "waiting for its turn" in page
+    assert "value=" not in page[page.index("<progress") : page.index("</progress")]
+    with scope(acme):
+        soon = timezone.now() + timedelta(minutes=1)
+        Inspection.objects.of(acme).update(lease_until=soon, bytes_done=2_000, rows_done=1_234)
+    page = bob.get(address).content.decode()
+    assert f'max="{file["bytes"]}" value="2000"' in page
+    assert "2.0 kB of" in page
+    assert "1,234 rows" in page
+    assert "waiting for its turn" not in page
+
+
 def test_a_wrong_delimiter_is_corrected_from_the_rows(acme: Any, api: Any) -> None:
     raw = b"patient:note\n" + b"".join(b"P%d:it hurts and it is worse\n" % n for n in range(30))
     file = uploaded(api, acme, "notes.txt", raw)

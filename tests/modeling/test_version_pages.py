@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from modeling.actions import version_making
+from modeling.actions import holds, version_making
 from modeling.models import Endpoint, Erasure, VersionChange
+from tenants.audit import SYSTEM
 from tenants.scope import scope
 from tests.modeling.chained import first_version, made, newest
 from tests.modeling.clinic import started, train, uploaded, words_csv
@@ -88,6 +89,26 @@ def test_erasing_asks_for_the_name_of_the_dataset(acme: Any, pages: Any, bob: An
     assert certificate.json() == erasure.certificate
     assert bob.post(f"{address}delete/", {"confirmation": "notes.csv"}).status_code == 302
     assert bob.get(address).status_code == 404
+
+
+def test_the_page_says_who_was_erased_since_and_what_is_held(
+    acme: Any, api: Any, pages: Any, bob: Any, vera: Any
+) -> None:
+    address, dataset = pages
+    assert "erased since" not in bob.get(address).content.decode()
+    bob.post(f"{address}erasures/", {"unit": "p3", "confirmation": "notes.csv"})
+    page = bob.get(address).content.decode()
+    assert "2 of them were erased since" in page
+    assert ", 1 erased since" in page
+    assert "erased since" not in vera.get(address).content.decode()
+    made(api, acme, dataset, "remove", units=["p5"])
+    assert newest(acme, dataset).units == 29
+    assert "erased since" not in bob.get(address).content.decode()
+    assert "2 rows removed" in bob.get(address).content.decode()
+    assert "legal hold</a> keeps this" not in page
+    with scope(acme):
+        holds.place(acme, SYSTEM, reason="Case 17")
+    assert "legal hold</a> keeps this" in bob.get(address).content.decode()
 
 
 def test_the_picture_leads_from_file_to_endpoint_and_back(acme: Any, api: Any, bob: Any, tiny: Any) -> None:

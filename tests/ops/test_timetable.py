@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from saas.celery import QUICK, TRAIN, app, route
+from saas.celery import QUICK, TRAIN, UNLIMITED, app, route
 
 
 def test_every_entry_is_a_task() -> None:
@@ -18,3 +18,16 @@ def test_every_entry_is_a_task() -> None:
 def test_training_runs_alone() -> None:
     assert route("modeling.train_job") == {"queue": TRAIN}
     assert route("modeling.inspect_file") == {"queue": QUICK}
+
+
+def _limit(name: str) -> float | None:
+    """The soft limit under which a worker runs a task, in seconds, as Celery itself works it out."""
+    found: float | None = app.tasks[name].soft_time_limit
+    return found
+
+
+def test_work_that_renews_its_lease_takes_its_time() -> None:
+    for name in ("modeling.tasks", "tenants.tasks"):
+        importlib.import_module(name)
+    assert {name: _limit(name) for name in UNLIMITED} == dict.fromkeys(UNLIMITED)
+    assert {_limit(name) for name in ("modeling.sweep", "modeling.compare_versions")} == {1800}

@@ -61,6 +61,7 @@ def test_it_works(operator: Client, acme: Any) -> None:
         "tenants/tenant",
         "tenants/user",
         "tenants/member",
+        "tenants/tenanterasure",
         "modeling/worker",
         "modeling/job",
         "billing/subscription",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 
 from saas.lib import valkey
 from saas.lib.errors import Conflict, Refusal
-from tenants import actions, own_keys, rotation, vault, vault_keys
+from tenants import actions, own_keys, root_keys, rotation, vault, vault_keys
 from tenants.audit import Actor
 from tenants.models import AuditEntry, DataKey, KeyRotation, OwnKey, Tenant
 from tenants.root_keys import KeyRefused
@@ -189,3 +190,25 @@ def test_a_key_elsewhere_or_refused_is_not_taken(acme: Any, aws: Any, arn: str) 
         own_keys.take(acme, OWNER, place=PLACE, name=arn)
     with scope(acme):
         assert not OwnKey.objects.of(acme).exists()
+
+
+def test_a_key_may_demand_its_tenant_s_reference(
+    acme: Any, globex: Any, hashi: Vault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With such a policy nobody but this tenant can take the key, and the tenant itself still can."""
+    hashi.keys["ours"] = Key()
+    reference, answer = root_keys.tenant_reference(acme.pk), hashi._call
+
+    def demanding(verb: str, key: Key, body: dict[str, Any], *, is_rotate: bool) -> dict[str, Any]:
+        if reference.encode() not in base64.b64decode(body.get("context", "")):
+            raise transit_server.Fault(403, "permission denied")
+        return answer(verb, key, body, is_rotate=is_rotate)
+
+    monkeypatch.setattr(hashi, "_call", demanding)
+    with scope(globex), pytest.raises(Refusal) as refused:
+        own_keys.take(globex, OWNER, place="vault:bank", name="ours")
+    assert refused.value.code == "own_key_unproven"
+    with scope(acme):
+        own_keys.take(acme, OWNER, place="vault:bank", name="ours")
+    finish(acme)
+    assert vault.get(vault.put(acme, "upload", b"ours")) == b"ours"

@@ -201,8 +201,13 @@ def test_kills_while_objects_are_sealed_again(acme: Tenant, proof: Proof) -> Non
         done = KeyRotation.objects.of(acme).get(pk=begun.pk)
         living = {vault.object_key(one) for one in VaultObject.objects.of(acme).filter(pk__in=list(before))}
     assert done.state == "done"
-    left = {one.key for one in vault.store().list(str(acme.pk))}
-    assert len([key for key in left if key.split("/")[1] in {str(pk) for pk in before}]) == len(living)
+    places = {key.rpartition("/")[0] for key in living}
+    left = {one.key for one in vault.store().list(str(acme.pk)) if one.key.rpartition("/")[0] in places}
+    current = {place: int(number) for place, _, number in (key.rpartition("/") for key in living)}
+    assert living <= left
+    never_used = [key.rpartition("/") for key in left - living]  # of killed workers; the nightly sweep's
+    assert all(int(number) > current[place] for place, _, number in never_used), "old bytes are left"
+    assert len(never_used) <= windows["sealed"] + windows["swapping"]
     found = (
         f"{count} objects, {KILLS} kills ({windows['sealed']} with new bytes and old key, {windows['swapping']} "
         f"inside the swap, {windows['swapped']} after it), beside {load.counts['read']:,} reads: all readable, each "

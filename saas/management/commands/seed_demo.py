@@ -27,10 +27,12 @@ def demo_user(email: str, password: str, **fields: Any) -> User:
     return found
 
 
-def demo_tenant(row: DemoTenant) -> Tenant:
-    """The demo tenant on the Team plan; made once."""
+def demo_tenant(row: DemoTenant) -> Tenant | None:
+    """The demo tenant on the Team plan; made once, and None after somebody deleted it."""
     user = demo_user(row.email, row.password, name=row.tenant)
     known = Tenant.objects.using(OPERATOR).filter(slug=row.slug).first()
+    if known is None and actions.is_reserved(row.slug):
+        return None
     if known is None:
         known = actions.create_tenant(user, row.tenant, row.pack, slug=row.slug)
     with scope(known.pk):
@@ -53,6 +55,8 @@ class Command(BaseCommand):
         demo_user(OPERATOR_EMAIL, PASSWORD, name="Operator", is_staff=True, is_superuser=True)
         tenants = [(row, demo_tenant(row)) for row in DEMO_TENANTS]
         for row, tenant in tenants:
+            if tenant is None:
+                continue
             with scope(tenant):
                 present = set(File.objects.of(tenant).values_list("name", flat=True))
             missing = [one for one in PACKS[row.pack].samples if one.filename not in present]
