@@ -46,11 +46,13 @@ def policy_of_tenant(tenant: Tenant) -> InForce:
 
 
 def policy_of_file(tenant: Tenant, declared: Mapping[str, Any]) -> InForce:
-    """The tenant's policy with what one upload declared."""
+    """The tenant's policy with what one upload declared; where an owner set one, an upload can only be stricter."""
     own = policy_of_tenant(tenant)
-    columns = declared.get("columns", own.columns)
+    keeps_all = own.is_own and own.columns == "all"
+    columns = own.columns if keeps_all else declared.get("columns", own.columns)
+    changed = own.policy.changed(declared.get("entities", {}))
     return InForce(
-        own.policy.changed(declared.get("entities", {})),
+        changed.at_least(own.policy) if own.is_own else changed,
         columns if isinstance(columns, str) else tuple(columns),
         is_own=own.is_own,
     )

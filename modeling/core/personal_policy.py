@@ -68,6 +68,11 @@ class Policy:
         """Whether looking is quick from now on: the lists of names take a third of a second the first time."""
         return "name" not in self.kinds or personal_lexicon.is_loaded()
 
+    def at_least(self, other: Policy) -> Policy:
+        """For each kind the stricter of the two actions."""
+        pairs = {kind: (self.action(kind), other.action(kind)) for kind in ALL_KINDS}
+        return Policy({kind: max(pair, key=ACTIONS.index) for kind, pair in pairs.items()})
+
     def changed(self, changes: Mapping[str, Any]) -> Policy:
         """This policy with some actions changed; raises PolicyWrong."""
         return Policy({**self.actions, **checked(changes)})

@@ -102,7 +102,11 @@ def test_the_verticals_policy_holds_until_an_owner_chooses(people: Any, acme: An
     changed = api.post("/v1/personal_data_policy", {"entities": {"card": "block"}}).json()
     assert (changed["entities"]["card"], changed["is_own"]) == ("block", True)
     assert kept(api, acme)["status"] == "error"
-    assert kept(api, acme, '{"entities": {"card": "mask"}}', name="own.csv")["status"] == "processed"
+    for milder in ("off", '{"entities": {"card": "mask"}}'):  # what an owner set, an upload cannot soften
+        assert kept(api, acme, milder, name="milder.csv")["status"] == "error"
+    api.post("/v1/personal_data_policy", {"entities": {"card": "report"}})
+    stricter = kept(api, acme, '{"entities": {"card": "mask"}}', name="own.csv")
+    assert stricter["personal_data"]["rows_masked"] == 5
     assert api.post("/v1/personal_data_policy", {}).json() == usual
     assert people.api("globex").get("/v1/personal_data_policy").json()["is_own"] is False
 
