@@ -283,6 +283,7 @@ def _schema(
     encoding = layout.encoding
     if source is not None and layout_of(source).encoding != encoding:
         encoding = "utf-8"  # the only one that surely has all characters of both
+        made["found"] = {name: how for name, how in layout.found.items() if name != "encoding"}
     schema: dict[str, Any] = base.schema
     return schema | {
         "layout": made | {"encoding": encoding},

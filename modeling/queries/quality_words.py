@@ -38,8 +38,8 @@ SENTENCES = {
     ),
     "held_out_copies": gettext_lazy(
         "%(share)s of the rows held out for measuring stand among the training rows as well, the same or "
-        "nearly so: accuracy will look better than it is. Remove the copies, or name the column that "
-        "says whose rows they are, so that one person’s rows stay on one side."
+        "nearly so: accuracy will look better than it is. Remove the copies. Where several rows "
+        "are one person’s, name the column that says so: then they stay on one side."
     ),
     "contradictions": gettext_lazy(
         "%(n)s rows have a text that stands elsewhere with another label. Decide on one label, or leave "

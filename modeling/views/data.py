@@ -15,6 +15,7 @@ from modeling.forms import require_confirmation
 from modeling.models import Dataset, File
 from modeling.packs import PACKS
 from modeling.queries import data_pages, home, personal_pages, quality_pages, readings, version_pages
+from modeling.queries.few_rows import few_rows
 from saas.lib.errors import NotFound
 from tenants.access import MemberRequest, has_role, member
 from tenants.audit import Actor
@@ -69,6 +70,7 @@ def data_detail(request: MemberRequest, public_id: str) -> HttpResponse:
         "version": version,
         "quality": quality_pages.summary(version) if can_edit else None,
         "personal": personal_pages.findings_of(version) if can_edit else None,
+        "few": few_rows(version) if can_edit and "rows" in request.GET else None,
         "reading": readings.reading_of_dataset(request.tenant, dataset, version),
         "page": data_pages.dataset_page(request.tenant, dataset, version),
         "chain": version_pages.chain(request.tenant, dataset, version),
