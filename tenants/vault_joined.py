@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
@@ -14,6 +12,7 @@ from django.db import connection
 from django.utils.translation import gettext as _
 
 from saas.lib.errors import Refusal
+from saas.lib.positioned import Positioned
 from saas.lib.sealed import SealReader
 from tenants.models import JoinedPart, VaultObject
 from tenants.scope import identity
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 KIND: Final = "joined"  # of an object that has no bytes and no key of its own, only its parts
 
 
-class JoinedReader(io.RawIOBase):
+class JoinedReader(Positioned):
     """A readable, seekable view of the parts' plaintext; one part is open at a time, however many there are.
 
     Keys are fetched as it goes. Raises SealBroken, and Refusal (410) once the parts were destroyed.
@@ -38,32 +37,7 @@ class JoinedReader(io.RawIOBase):
         self._open_part = open_part
         self._open: SealReader | None = None
         self._at = -1
-        self._position = 0
-
-    @property
-    def size(self) -> int:
-        """Plaintext bytes of all parts."""
-        return self._starts[-1]
-
-    def readable(self) -> bool:
-        """Always true."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always true."""
-        return True
-
-    def tell(self) -> int:
-        """The plaintext offset in bytes of the next read."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a plaintext offset in bytes."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        if base + offset < 0:
-            raise ValueError("A position before the start.")
-        self._position = base + offset
-        return self._position
+        self.size = self._starts[-1]
 
     def readinto(self, buffer: Buffer) -> int:
         """Fill `buffer` as far as the plaintext goes, across parts; returns bytes written."""

@@ -65,6 +65,21 @@ def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
     former = list(versions.exclude(segments=None))
     if any(old.pk != version.pk for old in former):  # with them go rows that this version does not have
         holds.require_free(tenant, dataset=dataset)
+    made = _cut_again(tenant, dataset, version, unit_column, number=newest + 1)
+    Dataset.objects.of(tenant).filter(pk=dataset.pk).update(
+        unit_column=unit_column, columns={**dataset.columns, "unit": unit_column}
+    )
+    for old in former:
+        retire(tenant, old)
+    quality.ask(made)
+    return versions.select_related("dataset").get(pk=made.pk)
+
+
+def _cut_again(
+    tenant: Tenant, dataset: Dataset, version: DatasetVersion, unit_column: str, *, number: int
+) -> DatasetVersion:
+    """Seal a version's rows anew by another unit under the dataset's own keys, and insert the row of it."""
+    columns = layout_of(version).columns
     ring, known = existing_ring(dataset)
     label = dataset.columns.get("label", "")
     cut = Cut(
@@ -73,13 +88,13 @@ def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
         label_at=columns.index(label) if label in columns else None,
     )
     with vault.create(tenant, "segments") as sink:
-        place = Place(str(tenant.pk), str(dataset.pk), newest + 1)
+        place = Place(str(tenant.pk), str(dataset.pk), number)
         written = SegmentWriting(tenant, sink, place, ring, known).write(rows_in_file_order(version), cut)
         insert_unit_keys(dataset, written.new_keys)
         segments = sink.finish()
-    made = versions.create(
+    return DatasetVersion.objects.of(tenant).create(
         dataset=dataset,
-        number=newest + 1,
+        number=number,
         file=version.file,
         rows=written.rows,
         units=written.units,
@@ -101,13 +116,6 @@ def resegment(version: DatasetVersion, unit_column: str) -> DatasetVersion:
         parent=version,
         mode=DatasetVersion.Mode.CUT,
     )
-    Dataset.objects.of(tenant).filter(pk=dataset.pk).update(
-        unit_column=unit_column, columns={**dataset.columns, "unit": unit_column}
-    )
-    for old in former:
-        retire(tenant, old)
-    quality.ask(made)
-    return versions.select_related("dataset").get(pk=made.pk)
 
 
 def _require_cuttable(dataset: Dataset, unit_column: str, columns: tuple[str, ...]) -> None:

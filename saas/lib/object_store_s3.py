@@ -5,7 +5,6 @@ Credentials come the way AWS's tools find them (environment, profile, role). Wha
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from saas.lib.object_store import (
     StoreUnavailable,
     checked,
 )
+from saas.lib.positioned import Positioned
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -244,57 +244,40 @@ class _S3Sink:
                 raise StoreUnavailable("The bucket forgot a multipart upload.") from None
 
 
-class _S3Reader(io.RawIOBase):
+class _S3Reader(Positioned):
     """Two blocks in memory: where the object begins, and where it is read; a steady reader's blocks grow."""
 
     def __init__(self, store: S3Store, key: str) -> None:
         super().__init__()
         self._store, self._key = store, key
-        self._at = 0
-        self._size = -1
+        self.size = -1
         self._head = self._fetch(0, _FIRST_READ)
         self._block, self._start = b"", 0
         self._ahead = _LEAST_READ
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        if base + offset < 0:
-            raise ValueError("A position before the start.")
-        self._at = base + offset
-        return self._at
-
     def readinto(self, buffer: Buffer) -> int:
         """What one block has of it; 0 at the end."""
         target = memoryview(buffer).cast("B")
-        if not len(target) or self._at >= self._size:
+        if not len(target) or self._position >= self.size:
             return 0
-        if self._at < len(self._head):
+        if self._position < len(self._head):
             held, start = self._head, 0
         else:
-            if not self._start <= self._at < self._start + len(self._block):
+            if not self._start <= self._position < self._start + len(self._block):
                 self._load(len(target))
             held, start = self._block, self._start
-        piece = memoryview(held)[self._at - start :][: len(target)]
+        piece = memoryview(held)[self._position - start :][: len(target)]
         target[: len(piece)] = piece
-        self._at += len(piece)
+        self._position += len(piece)
         return len(piece)
 
     def _load(self, wanted: int) -> None:
         end = self._start + len(self._block) if self._block else len(self._head)
-        is_steady = self._at == end
+        is_steady = self._position == end
         self._ahead = min(2 * self._ahead, _MOST_READ) if is_steady else _LEAST_READ
         self._block = b""  # before the next one comes: one block of memory, not two
-        self._block = self._fetch(self._at, max(wanted, self._ahead))
-        self._start = self._at
+        self._block = self._fetch(self._position, max(wanted, self._ahead))
+        self._start = self._position
 
     def _fetch(self, start: int, length: int) -> bytes:
         """Bytes from `start` on, also when a connection breaks in the middle of an answer."""
@@ -312,8 +295,8 @@ class _S3Reader(io.RawIOBase):
         wanted = f"bytes={start}-{start + length - 1}"
         answer = self._store.ask("get_object", key=self._key, Range=wanted)
         whole = str(answer["ContentRange"]).rpartition("/")[2]
-        self._size = int(whole)
+        self.size = int(whole)
         body: bytes = answered(answer["Body"].read)
-        if len(body) != min(length, self._size - start):
+        if len(body) != min(length, self.size - start):
             raise StoreUnavailable("The bucket sent less than it said.")
         return body

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import os
 import struct
 from dataclasses import dataclass
@@ -20,6 +19,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from saas.lib.positioned import Positioned
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -173,7 +174,7 @@ class SealWriter:
         self._index += 1
 
 
-class SealReader(io.RawIOBase):
+class SealReader(Positioned):
     """A readable, seekable view of the plaintext of a sealed stream in a seekable `source`.
 
     The preamble and the last chunk are verified before the constructor returns, so `size` is authentic and a stream
@@ -200,31 +201,10 @@ class SealReader(io.RawIOBase):
         if body - (self._chunks - 1) * (CHUNK_BYTES + TAG_BYTES) < TAG_BYTES:
             raise SealBroken("The sealed stream is too short.")
         self.size = body - self._chunks * TAG_BYTES
-        self._position = 0
         self._sealed_chunk = bytearray(CHUNK_BYTES + TAG_BYTES)
         self._plain = bytearray(CHUNK_BYTES)
         self._loaded = -1
         self._load(self._chunks - 1)
-
-    def readable(self) -> bool:
-        """Always true."""
-        return True
-
-    def seekable(self) -> bool:
-        """Always true: each chunk stands alone."""
-        return True
-
-    def tell(self) -> int:
-        """The plaintext offset in bytes of the next read."""
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Move to a plaintext offset in bytes."""
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        if base + offset < 0:
-            raise ValueError("A position before the start.")
-        self._position = base + offset
-        return self._position
 
     def readinto(self, buffer: Buffer) -> int:
         """Fill `buffer` as far as the plaintext goes; returns bytes written. Raises SealBroken."""
