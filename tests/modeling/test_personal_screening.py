@@ -106,7 +106,8 @@ def test_the_verticals_policy_holds_until_an_owner_chooses(people: Any, acme: An
         assert kept(api, acme, milder, name="milder.csv")["status"] == "error"
     api.post("/v1/personal_data_policy", {"entities": {"card": "report"}})
     stricter = kept(api, acme, '{"entities": {"card": "mask"}}', name="own.csv")
-    assert stricter["personal_data"]["rows_masked"] == 5
+    assert stricter["personal_data"]["policy"]["card"] == "mask"
+    assert stricter["personal_data"]["found"]["note"]["card"] == 5
     assert api.post("/v1/personal_data_policy", {}).json() == usual
     assert people.api("globex").get("/v1/personal_data_policy").json()["is_own"] is False
 
