@@ -178,6 +178,7 @@ def test_nothing_leaks_on_any_route(world: World) -> None:
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 @pytest.mark.real_weights
 def test_ids_of_jobs_and_files_on_pages(world: World) -> None:
     """`public_id` stands for several nouns on pages: the walk again with each of them."""

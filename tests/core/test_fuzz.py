@@ -23,7 +23,7 @@ from tests.core.forked_child import ForkServer
 from tests.core.mutated_files import mutated
 from tests.proofs.record import Proof
 
-FILES = int(os.environ.get("FUZZ", "40"))
+FILES = int(os.environ.get("FUZZ", "30"))
 SEED = int(os.environ.get("FUZZ_SEED", "1"))
 LIMITS = Limits(cpu_seconds=10, wall_seconds=10.0)
 SECONDS = 10.0

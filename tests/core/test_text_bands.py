@@ -44,6 +44,7 @@ def test_the_printed_band_holds_what_is_measured() -> None:
     assert len(outside) <= 1, outside
 
 
+@pytest.mark.slow
 def test_calibrated_confidences_come_true() -> None:
     """A private job on 1,200 ICD descriptions: its fitted temperature on rows that it never saw."""
     data = _sample("medical", 2_400)

@@ -271,6 +271,7 @@ def test_the_privacy_page_shows_the_reservation_and_the_export_has_it(acme: Tena
     assert ledger["head"]["seq"] == len(ledger["entries"])
 
 
+@pytest.mark.slow
 def test_a_sample_is_offered_added_and_trained_at_one_press(acme: Tenant, alice: Any) -> None:
     home = f"/t/{acme.slug}/"
     assert "Add the data" in alice.get(home).content.decode()

@@ -45,6 +45,7 @@ def test_a_private_head_from_upload_to_endpoint(api: Any, acme: Any) -> None:
     assert done.checkpoint_id is None
 
 
+@pytest.mark.slow
 def test_a_lora_job_runs_end_to_end(api: Any, acme: Any) -> None:
     file_id = uploaded(api, acme, clinic_csv(400, chapters=2))
     job = started(api, file_id, method="lora", max_steps=2, privacy={"epsilon": 8})

@@ -35,6 +35,7 @@ def content() -> tuple[bytes, bytes]:
     return canary, b"patient_id,note,triage\n" + rows
 
 
+@pytest.mark.slow
 def test_an_upload_leaves_no_plaintext(
     acme: Any, api: Any, content: tuple[bytes, bytes], monkeypatch: Any
 ) -> None:

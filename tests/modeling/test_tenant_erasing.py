@@ -300,6 +300,7 @@ def test_the_plan_ends_even_when_stripe_is_away_at_first(
         assert Subscription.objects.of(acme).get().status == "canceled"
 
 
+@pytest.mark.slow
 def test_what_a_restore_brought_back_is_erased_again(
     people: Any, acme: Any, globex: Any, settings: Any, tmp_path: Path
 ) -> None:
