@@ -21,6 +21,7 @@ from tenants.scope import current, scope
 FRAMES_AT_ONCE = 1_000
 FRAMES_BYTES = 16 << 20
 _TEXT_AT_ONCE = 1 << 18
+CELL_CHARACTERS = 200  # of a cell on a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +178,21 @@ def _unit_keys(version: DatasetVersion, frames: Sequence[Frame]) -> dict[bytes, 
         return {bytes(handle): bytes(wrapped) for handle, wrapped in found if wrapped}
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, str | list):
+def cell_text(value: Any) -> str:
+    """A cell as text: what is no text as JSON, nothing as ""."""
+    if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def shown_cell(value: Any) -> str:
+    """A cell as pages show it to members: as text, a long one cut."""
+    text = cell_text(value)
+    return text if len(text) <= CELL_CHARACTERS else text[:CELL_CHARACTERS] + "…"
+
+
+def _plain(value: Any) -> Any:
+    return value if isinstance(value, list) else cell_text(value)
 
 
 class _Buffered:

@@ -22,7 +22,7 @@ from modeling.actions.version_writing import content_key, wrapped_keys
 from modeling.core.row_changes import DIGEST_BYTES, RowsHash, pair
 from modeling.grouping import PARTITIONS, Spool
 from modeling.models import Dataset, DatasetVersion, VersionDiff
-from modeling.rows import layout_of, open_rows
+from modeling.rows import layout_of, open_rows, shown_cell
 from modeling.units import HANDLE_BYTES, NOBODY
 from saas.lib.background import enqueue
 from saas.lib.errors import NotFound, Refusal
@@ -32,7 +32,6 @@ from tenants.scope import scope
 AT_ONCE_ROWS: Final = 50_000  # both together: compared while the caller waits
 LISTED: Final = 10_000
 LABELS_SHOWN: Final = 50
-CELL_CHARACTERS: Final = 200
 LEASE = timedelta(minutes=10)
 KINDS: Final = ("added", "removed", "changed")
 _RECORD = struct.Struct(">B16sQ16s")  # side, handle, line, row digest
@@ -269,15 +268,10 @@ def _values(version: DatasetVersion, lines: set[int], handles: set[bytes]) -> di
     names = layout_of(version).columns
     for _handle, row in open_rows(version, only=handles or None):
         if row.line in lines:
-            found[row.line] = {name: _cell(value) for name, value in zip(names, row.values, strict=True)}
+            found[row.line] = {name: shown_cell(value) for name, value in zip(names, row.values, strict=True)}
             if len(found) == len(lines):
                 break
     return found
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else value if isinstance(value, str) else str(value)
-    return text if len(text) <= CELL_CHARACTERS else text[:CELL_CHARACTERS] + "…"
 
 
 assert HANDLE_BYTES == DIGEST_BYTES  # one place in a record for either

@@ -7,7 +7,6 @@ each row is one person by 16 bytes of handle a row.
 
 from __future__ import annotations
 
-import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -21,7 +20,7 @@ from modeling.core.segments import FRAME_ROWS_BYTES, pack_row, unpack_rows
 from modeling.core.tables import Layout, Row
 from modeling.grouping import PARTITIONS, Spool
 from modeling.models import Dataset, DatasetVersion
-from modeling.rows import layout_of, open_rows, rows_in_file_order
+from modeling.rows import cell_text, layout_of, open_rows, rows_in_file_order
 from modeling.units import (
     HANDLE_BYTES,
     NOBODY,
@@ -320,7 +319,7 @@ class Fitting:
         """The row as it stands in the next version."""
         values = [row.values[at] for at in self._order]
         if self._is_text:
-            values = [_as_text(value) for value in values]
+            values = [cell_text(value) for value in values]
         return _ended(Row(row.line + self.offset, values, row.raw if self._keeps_raw else None))
 
 
@@ -333,9 +332,3 @@ def _ended(row: Row) -> Row:
 
 def _style(layout: Layout) -> dict[str, Any]:
     return {**asdict(layout), "lead": ""}
-
-
-def _as_text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "" if value is None else json.dumps(value, ensure_ascii=False)

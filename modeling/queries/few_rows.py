@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
 from modeling.models import DatasetVersion
-from modeling.rows import layout_of, open_rows
+from modeling.rows import layout_of, open_rows, shown_cell
 
 ROWS = 5
-CHARACTERS = 120
 
 
 @dataclass(frozen=True)
@@ -36,10 +34,7 @@ def few_rows(version: DatasetVersion) -> FewRows | None:
     if version.segments_id is None:
         return None
     with closing(cast(Any, open_rows(version))) as opened:
-        rows = [FewRow(row.line, [_cell(value) for value in row.values]) for _, row in islice(opened, ROWS)]
+        rows = [
+            FewRow(row.line, [shown_cell(value) for value in row.values]) for _, row in islice(opened, ROWS)
+        ]
     return FewRows(layout_of(version).columns, rows)
-
-
-def _cell(value: Any) -> str:
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= CHARACTERS else text[: CHARACTERS - 1] + "…"
